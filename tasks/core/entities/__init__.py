@@ -1,0 +1,90 @@
+"""The glossary: every noun that flows through the loop.
+
+camera -> Frame -> Detections -> Sample -> outbox -> bucket -> Batch -> Label -> DatasetVersion -> Evaluation -> Band
+-> Suggestion -> SamplingSettings -> back to the device; beside it DatasetVersion -> ModelVersion -> gate -> Release.
+
+In memory: frozen dataclasses of numpy columns. Written for another process: pydantic records with a schema version.
+Boxes are `xyxy` in absolute pixels everywhere inside; adapters convert.
+"""
+
+from tasks.core.entities.base import (
+    Record,
+    STUB,
+    UtcTime,
+    Xyxy,
+    content_id,
+    format_utc,
+    sample_id_of,
+    to_utc,
+)
+from tasks.core.entities.detections import (
+    Detection,
+    Detections,
+    Frame,
+    detection_records,
+    detections_from_records,
+)
+from tasks.core.entities.samples import (
+    DeviceStatus,
+    Sample,
+    TrafficRecord,
+)
+from tasks.core.entities.labels import (
+    Batch,
+    DatasetEntry,
+    DatasetVersion,
+    Label,
+    LabelBox,
+    Split,
+)
+from tasks.core.entities.models import (
+    ModelVersion,
+    Release,
+    Verdict,
+)
+from tasks.core.entities.evaluations import (
+    Band,
+    ClassEvaluation,
+    Estimate,
+    Evaluation,
+    Forecast,
+    Interval,
+    Rule,
+    Suggestion,
+)
+
+__all__ = [
+    "Band",
+    "Batch",
+    "ClassEvaluation",
+    "DatasetEntry",
+    "DatasetVersion",
+    "Detection",
+    "Detections",
+    "DeviceStatus",
+    "Estimate",
+    "Evaluation",
+    "Forecast",
+    "Frame",
+    "Interval",
+    "Label",
+    "LabelBox",
+    "ModelVersion",
+    "Record",
+    "Release",
+    "Rule",
+    "STUB",
+    "Sample",
+    "Split",
+    "Suggestion",
+    "TrafficRecord",
+    "UtcTime",
+    "Verdict",
+    "Xyxy",
+    "content_id",
+    "detection_records",
+    "detections_from_records",
+    "format_utc",
+    "sample_id_of",
+    "to_utc",
+]

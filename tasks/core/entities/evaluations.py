@@ -1,0 +1,120 @@
+"""Where the misses are, and what we propose to collect next."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.core.entities.base import Record, UtcTime
+from tasks.core.settings import SamplingSettings, Thresholds
+
+Interval = tuple[float, float]
+
+
+class Band(Record):
+    """Misses of a class whose candidate detection has a confidence in `[low, high)`."""
+
+    schema_version: int = Field(1, exclude=True)
+    low: float
+    high: float
+    misses: int
+    recall_lost: float = Field(description="misses / ground truths of the class")
+    interval: Interval = Field(description="95% of recall_lost")
+
+
+class ClassEvaluation(Record):
+    """One class: what is seen, what is missed, and in which bands the misses lie."""
+
+    schema_version: int = Field(1, exclude=True)
+    ground_truths: int
+    threshold: float
+    threshold_interval: Interval
+    precision: float | None
+    recall: float | None
+    recall_interval: Interval | None = None
+    misses: int
+    blind: int
+    blind_localisation: int
+    blind_classification: int
+    blind_unseen: int
+    out_of_reach: int = Field(0, description="misses that no rule on the device can see: blind, or below its floor")
+    bands: tuple[Band, ...]
+    ap50: float | None = None
+
+
+class Evaluation(Record):
+    """The matching's outcome for a model version on a dataset version's split."""
+
+    evaluation: str
+    model_version: str = ""
+    dataset_version: str = ""
+    split: str = ""
+    created_at: UtcTime
+    images: int
+    clusters: int
+    bootstrap_unit: Literal["cluster", "image"]
+    confidence_floor: float = Field(0.05, description="of the devices: what they keep, and so what a rule can see")
+    classes: dict[str, ClassEvaluation]
+    recall: float | None = Field(None, description="pooled over classes, at the operating thresholds")
+    precision: float | None = None
+    coco: dict[str, float]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return {name: c.threshold for name, c in self.classes.items()}
+
+
+class Estimate(Record):
+    """A figure with its 95% interval."""
+
+    schema_version: int = Field(1, exclude=True)
+    value: float
+    low: float
+    high: float
+
+
+class Rule(Record):
+    """A close-to-threshold rule: at least `minimum_objects` detections of a class in `(low, high)`."""
+
+    schema_version: int = Field(1, exclude=True)
+    class_name: str
+    low: float
+    high: float
+    minimum_objects: int = 1
+    images: int = Field(description="calibration images that it matches")
+    images_with_miss: int
+    new_images: int = Field(description="those that no earlier rule matched")
+    new_images_with_miss: int
+
+
+class Forecast(Record):
+    """What the suggested settings will bring, from cross-fitted scores and a cluster bootstrap."""
+
+    schema_version: int = Field(1, exclude=True)
+    images_a_day: Estimate
+    images_a_day_random: Estimate
+    share_with_miss: Estimate = Field(description="of the images that the rules collect")
+    share_with_miss_random: Estimate = Field(description="of images drawn at random: the base rate")
+    misses_an_image: Estimate
+    misses_a_box: Estimate
+    misses_reached: Estimate = Field(description="share of all misses that lie in images the rules match")
+    misses_blind: Estimate = Field(description="share of all misses that no confidence rule can see")
+
+
+class Suggestion(Record):
+    """Sampling settings that we propose, with the evidence for them. Bound to one model version."""
+
+    suggestion: str
+    created_at: UtcTime
+    model_version: str
+    evaluation: str
+    budget_images_a_day: float
+    frames_a_day: float
+    probability: float = Field(description="of each rule's draw")
+    rules: tuple[Rule, ...]
+    settings: SamplingSettings
+    forecast: Forecast
+    diff: tuple[str, ...] = Field((), description="settings that change, 'field: old -> new'")
+    warnings: tuple[str, ...] = ()

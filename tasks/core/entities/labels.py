@@ -1,0 +1,77 @@
+"""What people say about samples, and the frozen data sets that are made of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tasks.core.entities.base import Record, UtcTime, Xyxy
+from tasks.core.entities.samples import Sample
+
+
+class Batch(Record):
+    """Samples that go to labelling together."""
+
+    batch_id: str
+    created_at: UtcTime
+    class_names: tuple[str, ...]
+    class_list_version: int = 1
+    samples: tuple[Sample, ...]
+    unseeded: tuple[str, ...] = Field((), description="sample ids to label without pre-annotations: test and calibration")
+    origin: Literal["devices", "import"] = "devices"
+
+
+class LabelBox(Record):
+    """A person's box."""
+
+    schema_version: int = Field(1, exclude=True)
+    class_name: str
+    xyxy: Xyxy
+    crowd: bool = False
+
+
+class Label(Record):
+    """What a person said about one image. No boxes and status `done` is a label too: reviewed and found empty."""
+
+    sample_id: str
+    status: Literal["done", "skipped"] = "done"
+    boxes: tuple[LabelBox, ...] = ()
+    annotator: str
+    labelled_at: UtcTime
+    seeded: bool = Field(False, description="the person saw pre-annotations")
+    corrections: int = Field(0, description="boxes added, removed, moved or renamed against the pre-annotations")
+
+
+Split = Literal["train", "calibration", "test", "excluded"]
+
+
+class DatasetEntry(Record):
+    """One labelled image of a dataset version: a row of its manifest."""
+
+    sample: Sample
+    label: Label
+    batch_id: str
+    revision: int
+    split: Split
+    edition: int = Field(0, description="the test edition that this image entered with; 0 outside the test split")
+    cluster: str = Field(description="camera x hour, or the image where there is neither")
+    source_group: str = Field("", description="augmented copies of one photograph share it")
+    image_key: str
+
+
+class DatasetVersion(Record):
+    """Frozen labelled samples with their splits. The entries are in the manifest."""
+
+    dataset_version: str
+    created_at: UtcTime
+    class_names: tuple[str, ...]
+    class_list_version: int = 1
+    fingerprint: str = Field(description="sha256 over images, labels and splits")
+    counts: dict[str, int] = Field(description="images by split")
+    boxes: dict[str, int] = Field(description="boxes by split")
+    batches: dict[str, int] = Field(description="batch id -> label revision")
+    test_edition: int = 0
+    test_is_random: bool = Field(True, description="False for an imported test split: a legacy edition")
+    excluded: dict[str, int] = Field({}, description="images left out of training, by reason")
+    previous: str = ""
