@@ -1,0 +1,51 @@
+# make demo    the whole loop on one machine, people simulated     make test    everything that must hold
+SHELL := bash
+BIN := .venv/bin
+export ULTRALYTICS_SAFE_LOAD := 1
+
+# make demo [SEED=0] [FOLDER=demo] [DATA=folder of labelled images] [MODEL=model.onnx|stub] [WEIGHTS=checkpoint.pt]
+SEED ?= 0
+FOLDER ?= demo
+DEMO := --seed $(SEED) --folder $(FOLDER) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+
+.PHONY: help setup demo demo-base ui test test-fast lint bench requirements clean
+
+help:
+	@grep -E '^# make' Makefile | cut -c3-
+
+setup:
+	@deployments/setup.sh
+
+demo: setup
+	@$(BIN)/edgeloop demo $(DEMO)
+
+# make demo-base    train the small base checkpoint again that the demo starts from
+demo-base: setup
+	@$(BIN)/python -m flows.demo_base
+
+# make ui [FOLDER=demo]    the FiftyOne App and the Prefect UI of a demo, on loopback
+ui: setup
+	@$(BIN)/edgeloop ui --folder $(FOLDER)
+
+test: setup
+	@deployments/test_packages.sh
+	@$(BIN)/python -m pytest
+
+# make test-fast    without the slow tests
+test-fast: setup
+	@$(BIN)/python -m pytest -m "not slow" -q
+
+# make lint    format, style, types and floors
+lint: setup
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+# make bench    every benchmark, side by side in one run; RESULTS.md keeps what was printed
+bench: setup
+	@$(BIN)/python -m tests.benchmarks
+
+# make requirements [UPGRADE=1]    compile the pinned requirement files again
+requirements: setup
+	@requirements/compile.sh
+
+clean:
+	rm -rf .venv demo
