@@ -31,7 +31,9 @@ FILE_NAME = re.compile(r"[a-z0-9_-]{1,80}\.(json|html|png|parquet|onnx|pt|csv|md
 def checked(pattern: re.Pattern[str], value: str, what: str) -> str:
     """`value`, when it matches `pattern`; a SettingsError that names `what` otherwise."""
     if not pattern.match(value):
-        raise SettingsError(f"{what} {value!r} cannot be part of a bucket key: use {pattern.pattern.removesuffix(chr(92) + 'Z')}")
+        raise SettingsError(
+            f"{what} {value!r} cannot be part of a bucket key: use {pattern.pattern.removesuffix(chr(92) + 'Z')}"
+        )
     return value
 
 

@@ -1,12 +1,13 @@
 """What people write: sampling settings, `configs/project.yaml` and `configs/device.yaml`, validated.
 
 `SamplingSettings` is what a device obeys. Its vocabulary is that of Roboflow Inference's active learning, so that a
-configuration exported from there loads unchanged; the fields that are ours come after it and have defaults.
+configuration exported from there loads unchanged; the fields that are ours come after it and have defaults. Every
+field is explained in SAMPLING.md beside this file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from tasks.core.errors import BandBelowFloor, SettingsError
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(ge=1)]
 Thresholds = dict[str, Fraction]
 Tag = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9\-_:/.\[\]<>{}@]{1,64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,63}$")]
@@ -30,19 +32,22 @@ class Settings(BaseModel):
 # --- sampling --------------------------------------------------------------------------------------------------------
 
 
-class Limit(Settings):
-    """At most `value` samples of a strategy in each calendar window (UTC)."""
+WindowType = Literal["minutely", "hourly", "daily"]
 
-    type: Literal["minutely", "hourly", "daily"]
+
+class Limit(Settings):
+    """At most `value` samples of a strategy in each calendar window (UTC); 0 keeps none."""
+
+    type: WindowType
     value: int = Field(ge=0)
 
 
 class Strategy(Settings):
     """What every strategy carries."""
 
-    name: str = Field(min_length=1, max_length=64)
+    name: str = Field(min_length=1, max_length=256)
     tags: tuple[Tag, ...] = ()
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[Limit, ...] = Field((), description="every one of them must have room")
 
 
 class RandomSampling(Strategy):
@@ -50,6 +55,11 @@ class RandomSampling(Strategy):
 
     type: Literal["random"]
     traffic_percentage: Fraction = 0.005
+
+    @property
+    def probability(self) -> float:
+        """What its draw must stay below, under the name that the other strategies have for it."""
+        return self.traffic_percentage
 
 
 class CloseToThreshold(Strategy):
@@ -96,9 +106,11 @@ AnyStrategy = Annotated[
 class BatchingStrategy(Settings):
     """How kept frames are grouped for labelling: `prefix`, or `prefix_YYYY_MM_DD` (today, Monday, the 1st; UTC)."""
 
-    batches_name_prefix: str = Field("batch", min_length=1, max_length=64)
+    batches_name_prefix: str = Field("batch", min_length=1, max_length=256)
     recreation_interval: Literal["never", "daily", "weekly", "monthly"] = "never"
-    max_batch_images: int | None = Field(None, ge=1)
+    max_batch_images: int | None = Field(
+        None, ge=1, description="of this device; the exploration draw is outside of it"
+    )
 
 
 class DuplicateRules(Settings):
@@ -107,6 +119,9 @@ class DuplicateRules(Settings):
     enabled: bool = False
     cooldown_seconds: float = Field(0.0, ge=0, description="no second sample of a camera within this time")
     maximum_hash_distance: int = Field(10, ge=0, le=256, description="bits of the 256-bit difference hash")
+    remembered_frames: int = Field(
+        8, ge=1, le=64, description="last kept frames of a camera that a frame is held against"
+    )
 
 
 class SamplingSettings(Settings):
@@ -114,11 +129,15 @@ class SamplingSettings(Settings):
 
     enabled: bool = True
     persist_predictions: bool = True
-    sampling_strategies: tuple[AnyStrategy, ...]
+    sampling_strategies: tuple[AnyStrategy, ...] = Field((), description="at least one, unless enabled is false")
     batching_strategy: BatchingStrategy = BatchingStrategy()
-    max_image_size: tuple[int, int] | None = Field(None, description="height, width; shrinks only, keeps the aspect")
+    max_image_size: tuple[Pixels, Pixels] | None = Field(
+        None, description="height, width; shrinks only, keeps the aspect"
+    )
     jpeg_compression_level: int = Field(95, ge=1, le=100)
     tags: tuple[Tag, ...] = ()
+    target_workspace: str | None = Field(None, description="read, not used: samples go to the device's bucket")
+    target_project: str | None = Field(None, description="read, not used: samples go to the device's project")
 
     # Ours, beyond Roboflow's vocabulary.
     schema_version: int = 1
@@ -129,6 +148,12 @@ class SamplingSettings(Settings):
     traffic_log_rate: Fraction = Field(0.1, description="share of frames whose confidences go to the traffic log")
     model_digest: str = Field("", description="model version that these settings were fitted to; empty: any")
     portable: bool = Field(False, description="allow another model than `model_digest`")
+
+    @model_validator(mode="after")
+    def _something_is_sampled(self) -> SamplingSettings:
+        if self.enabled and not self.sampling_strategies:
+            raise ValueError("sampling_strategies: at least one strategy is needed, or enabled: false")
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> SamplingSettings:
@@ -144,28 +169,46 @@ class SamplingSettings(Settings):
         return next((s for s in self.sampling_strategies if isinstance(s, RandomSampling) and not s.limits), None)
 
 
-def load_sampling_settings(data: Mapping[str, Any], where: str) -> tuple[SamplingSettings, list[str]]:
+def load_sampling_settings(
+    data: Mapping[str, Any], where: str, class_names: Collection[str] | None = None
+) -> tuple[SamplingSettings, list[str]]:
     """Validate settings of ours or of Roboflow; the second part are warnings for the user.
 
-    Raises SettingsError naming `where` and the field; BandBelowFloor when a band lies wholly below the floor.
+    With `class_names`, the project's, selected classes that it does not know are warned of. Raises SettingsError
+    naming `where` and the field; BandBelowFloor when a band lies wholly below the floor.
     """
-    settings = validated(SamplingSettings, data, where)
+    settings: SamplingSettings = validated(SamplingSettings, data, where)
+    warnings = _refuse_bands_below_floor(settings, where)
+    if not settings.duplicates.enabled and settings.duplicates.cooldown_seconds:
+        warnings.append(f"{where}: duplicates.cooldown_seconds has no effect while duplicates.enabled is false")
+    for strategy in settings.sampling_strategies if class_names is not None else ():
+        unknown = sorted(set(getattr(strategy, "selected_class_names", None) or ()) - set(class_names or ()))
+        if unknown:
+            warnings.append(f"{where}: strategy {strategy.name!r} selects classes that are not known: {unknown}")
+    return settings, warnings
+
+
+def _refuse_bands_below_floor(settings: SamplingSettings, where: str) -> list[str]:
+    """Warnings of bands that the floor cuts; BandBelowFloor for one of which it leaves nothing."""
+    floor = settings.confidence_floor
     warnings = []
     for strategy in settings.sampling_strategies:
         if not isinstance(strategy, CloseToThreshold):
             continue
-        low, high = strategy.threshold - strategy.epsilon, strategy.threshold + strategy.epsilon
-        if high <= settings.confidence_floor:
+        low, high = max(0.0, strategy.threshold - strategy.epsilon), strategy.threshold + strategy.epsilon
+        band = f"{where}: strategy {strategy.name!r} asks for confidences from {low:.4g} to {high:.4g}"
+        # The sampler's own expression, so that float error decides here as it does there.
+        if strategy.threshold < floor and not abs(floor - strategy.threshold) < strategy.epsilon:
             raise BandBelowFloor(
-                f"{where}: strategy {strategy.name!r} asks for confidences from {low:.2f} to {high:.2f}, but the "
-                f"detector keeps nothing below {settings.confidence_floor:.2f}: raise the band or lower confidence_floor"
+                f"{band}, but the detector keeps nothing below {floor:.4g}: raise the band or lower confidence_floor"
             )
-        if low < settings.confidence_floor and low >= 0:
+        if strategy.epsilon == 0:
+            warnings.append(f"{band}, strictly between the two, so it can never match: raise epsilon")
+        elif low < floor - 1e-9:  # 0.15 - 0.1 is a hair below 0.05
             warnings.append(
-                f"{where}: strategy {strategy.name!r} reaches down to {low:.2f}, but the detector keeps nothing below "
-                f"{settings.confidence_floor:.2f}; that part of the band stays empty"
+                f"{band}, but the detector keeps nothing below {floor:.4g}: that part of the band stays empty"
             )
-    return settings, warnings
+    return warnings
 
 
 # --- devices and projects --------------------------------------------------------------------------------------------
@@ -219,6 +262,7 @@ class GateSettings(Settings):
 
     minimum_ap50: Fraction = Field(0.3, description="the first model's AP50 must be above it, at the lower bound")
     ap50_margin: float = Field(0.01, description="AP50 may not be worse than this, at the lower bound")
+    recall_margin: float = Field(0.01, description="replace: recall may not be worse than this, at the lower bound")
     class_margin: float = Field(0.03, description="recall of a class may not be worse than this, at the lower bound")
     class_minimum_boxes: int = Field(300, ge=1, description="test boxes from which on a class can block by its bound")
     replicates: int = Field(1000, ge=100)
@@ -238,10 +282,15 @@ class ProjectSettings(Settings):
     project: Name
     bucket: str = Field(description="file:///folder or s3://bucket/prefix")
     group: Name = Field("all", description="device group that this project releases to")
+    work: str = Field("work", description="local folder for caches and training runs; may be deleted between turns")
     classes: tuple[str, ...] = Field(min_length=1)
     class_list_version: int = Field(1, ge=1)
-    model_classes: str | tuple[str, ...] | None = Field(None, description="class names of a model file without metadata: coco80 or a list")
-    budget_images_a_day: int = Field(200, ge=1, description="labels that people can make, images a day over all devices")
+    model_classes: str | tuple[str, ...] | None = Field(
+        None, description="class names of a model file without metadata: coco80 or a list"
+    )
+    budget_images_a_day: int = Field(
+        200, ge=1, description="labels that people can make, images a day over all devices"
+    )
     frames_a_day: int = Field(2_000_000, ge=1, description="frames a day over all devices, after duplicates")
     exploration: Fraction = Field(0.2, description="share of the budget drawn at random")
     beta: float = Field(1.0, gt=0, description="F-beta of the operating thresholds")
@@ -265,8 +314,32 @@ def validated(model: type[Any], data: Any, where: str) -> Any:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = []
-        for problem in error.errors():
-            field = ".".join(str(part) for part in problem["loc"]) or "file"
-            problems.append(f"{field}: {problem['msg'].removeprefix('Value error, ')}")
+        problems = [_problem_line(problem["type"], problem["loc"], problem["msg"], data) for problem in error.errors()]
         raise SettingsError(f"{where}: " + "; ".join(problems)) from None
+
+
+def _problem_line(kind: str, location: Sequence[int | str], message: str, data: Any) -> str:
+    """One problem that pydantic found, with the path of its field in front."""
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        location = (*location, "type")
+        message = "Field required" if kind == "union_tag_not_found" else f"unknown type: {message}"
+    path = _field_path(location, data)
+    message = message.removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message
+
+
+def _field_path(location: Sequence[int | str], data: Any) -> str:
+    """`sampling_strategies[1] 'hard': epsilon`, from pydantic's location and the data that it was found in."""
+    path, here = "", data
+    for part in location:
+        if isinstance(part, str) and isinstance(here, Mapping) and part not in here and part == here.get("type"):
+            continue  # pydantic names the member of a union, which is no field
+        if isinstance(part, int):
+            here = here[part] if isinstance(here, (list, tuple)) and part < len(here) else None
+            name = here.get("name") if isinstance(here, Mapping) else None
+            path += f"[{part}]" + (f" {name!r}" if isinstance(name, str) else "")
+        else:
+            here = here.get(part) if isinstance(here, Mapping) else None
+            separator = "" if not path else ": " if path.endswith(("]", "'")) else "."
+            path += f"{separator}{part}"
+    return path

@@ -8,8 +8,8 @@ Boxes are `xyxy` in absolute pixels everywhere inside; adapters convert.
 """
 
 from tasks.core.entities.base import (
-    Record,
     STUB,
+    Record,
     UtcTime,
     Xyxy,
     content_id,
@@ -24,10 +24,15 @@ from tasks.core.entities.detections import (
     detection_records,
     detections_from_records,
 )
-from tasks.core.entities.samples import (
-    DeviceStatus,
-    Sample,
-    TrafficRecord,
+from tasks.core.entities.evaluations import (
+    Band,
+    ClassEvaluation,
+    Estimate,
+    Evaluation,
+    Forecast,
+    Interval,
+    Rule,
+    Suggestion,
 )
 from tasks.core.entities.labels import (
     Batch,
@@ -42,18 +47,17 @@ from tasks.core.entities.models import (
     Release,
     Verdict,
 )
-from tasks.core.entities.evaluations import (
-    Band,
-    ClassEvaluation,
-    Estimate,
-    Evaluation,
-    Forecast,
-    Interval,
-    Rule,
-    Suggestion,
+from tasks.core.entities.samples import (
+    DeviceStatus,
+    Sample,
+    TrafficRecord,
+)
+from tasks.core.entities.turns import (
+    Turn,
 )
 
 __all__ = [
+    "STUB",
     "Band",
     "Batch",
     "ClassEvaluation",
@@ -73,11 +77,11 @@ __all__ = [
     "Record",
     "Release",
     "Rule",
-    "STUB",
     "Sample",
     "Split",
     "Suggestion",
     "TrafficRecord",
+    "Turn",
     "UtcTime",
     "Verdict",
     "Xyxy",

@@ -58,9 +58,7 @@ class Detections:
 
     @classmethod
     def empty(cls, class_names: Sequence[str] = ()) -> Detections:
-        return cls(
-            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), tuple(class_names)
-        )
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), tuple(class_names))
 
     @property
     def names(self) -> list[str]:
@@ -80,7 +78,7 @@ class Detection(Record):
 def detection_records(detections: Detections) -> tuple[Detection, ...]:
     """Columns to JSON records; confidences keep 6 digits, coordinates a hundredth of a pixel."""
     return tuple(
-        Detection(class_name=name, confidence=round(float(score), 6), xyxy=tuple(round(float(v), 2) for v in box))  # type: ignore[arg-type]
+        Detection(class_name=name, confidence=round(float(score), 6), xyxy=tuple(round(float(v), 2) for v in box))
         for name, score, box in zip(detections.names, detections.confidence, detections.xyxy)
     )
 

@@ -57,6 +57,7 @@ class Evaluation(Record):
     confidence_floor: float = Field(0.05, description="of the devices: what they keep, and so what a rule can see")
     classes: dict[str, ClassEvaluation]
     recall: float | None = Field(None, description="pooled over classes, at the operating thresholds")
+    recall_interval: Interval | None = None
     precision: float | None = None
     coco: dict[str, float]
     warnings: tuple[str, ...] = ()

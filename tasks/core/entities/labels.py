@@ -18,7 +18,9 @@ class Batch(Record):
     class_names: tuple[str, ...]
     class_list_version: int = 1
     samples: tuple[Sample, ...]
-    unseeded: tuple[str, ...] = Field((), description="sample ids to label without pre-annotations: test and calibration")
+    unseeded: tuple[str, ...] = Field(
+        (), description="sample ids to label without pre-annotations: test and calibration"
+    )
     origin: Literal["devices", "import"] = "devices"
 
 

@@ -1,0 +1,215 @@
+"""S3 as the place for objects, through s3fs with its surprises taken out.
+
+Every call has a timeout (a PUT that waits for `100 Continue` has none of its own), no layer below retries (the
+defaults made 25 requests of one PUT), listings are never cached, and a body is read from one request, so that two
+versions of a key are never spliced. Credentials come from the environment as botocore finds them and stay in s3fs:
+nothing here logs, prints or pickles a filesystem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tasks.adapters.bucket.store import SLOWEST_LINK, TransientBucketError
+from tasks.core.errors import BucketError, ObjectMissing
+
+_PIECE = 256 * 2**10  # bytes; each piece must come within the timeout, so the slowest link is 32 KiB/s
+_BUSY = {
+    "SlowDown",
+    "InternalError",
+    "ServiceUnavailable",
+    "RequestTimeout",
+    "OperationAborted",
+    "ConditionalRequestConflict",
+    "ThrottlingException",
+    "BadDigest",
+}
+_TAKEN = {"PreconditionFailed", "412"}
+_MISSING = {"NoSuchKey", "404"}
+_ADVICE = {
+    "NoSuchBucket": "create it, or correct the bucket's URL",
+    "AccessDenied": "give these credentials the right to read and write there",
+    "403": "check the credentials and their rights",
+    "InvalidAccessKeyId": "check the credentials in the environment",
+    "SignatureDoesNotMatch": "check the credentials in the environment",
+    "ExpiredToken": "renew the credentials in the environment",
+    "RequestTimeTooSkewed": "this machine's clock differs from the server's: set the clock",
+}
+
+
+class S3Store:
+    """Objects below `prefix` of an S3 bucket. The endpoint is `AWS_ENDPOINT_URL` where that is set."""
+
+    def __init__(self, bucket: str, prefix: str, timeout: float) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._timeout = timeout
+        self._filesystem: Any = None
+        self._process = 0
+
+    def write(self, path: str, data: bytes) -> None:
+        with self._errors(path, "written"):
+            # From 100 MiB on s3fs writes in parts by itself, and drops the digest, which is of the whole.
+            self._s3.pipe_file(self._full(path), data, timeout=self._patience(data), ContentMD5=_md5(data))
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._errors(path, "written"):
+            try:
+                self._s3.pipe_file(
+                    self._full(path), data, mode="create", timeout=self._patience(data), ContentMD5=_md5(data)
+                )
+            except OSError as error:
+                # The type differs by server (FileExistsError, EINVAL, EIO); the code does not.
+                if isinstance(error, FileExistsError) or _code_of(error) in _TAKEN:
+                    return False
+                raise
+            return True
+
+    def read(self, path: str) -> Iterator[bytes]:
+        from fsspec.asyn import sync
+
+        with self._errors(path, "read"):
+            body = self._call("get_object", Key=self._prefix + path)["Body"]
+            try:
+                while piece := sync(self._s3.loop, body.read, _PIECE, timeout=self._timeout):
+                    yield piece
+            finally:
+                body.close()
+
+    def exists(self, path: str) -> bool:
+        try:
+            with self._errors(path, "read"):
+                self._call("head_object", Key=self._prefix + path)
+        except ObjectMissing:
+            return False
+        return True
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """One request a thousand keys, each with a timeout of its own."""
+        more: dict[str, str] = {}
+        while True:
+            with self._errors(prefix, "listed"):
+                page = self._call("list_objects_v2", Prefix=self._prefix + prefix, **more)
+            for entry in page.get("Contents", ()):
+                yield entry["Key"].removeprefix(self._prefix)
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def remove(self, path: str) -> None:
+        with self._errors(path, "removed"):
+            self._call("delete_object", Key=self._prefix + path)
+
+    def url_of(self, path: str) -> str:
+        return f"s3://{self._bucket}/{self._prefix}{path}"
+
+    def close(self) -> None:
+        filesystem, self._filesystem = self._filesystem, None
+        if filesystem is not None and self._process == os.getpid() and getattr(filesystem, "_s3creator", None):
+            filesystem.close_session(filesystem.loop, filesystem._s3creator)
+
+    @property
+    def _s3(self) -> Any:
+        """The filesystem, a fresh one after a fork: the event loop's thread does not come along."""
+        if self._filesystem is None or self._process != os.getpid():
+            import s3fs  # half a second, and of no use to a device whose bucket is a folder
+
+            custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+            self._filesystem = s3fs.S3FileSystem(
+                skip_instance_cache=True,
+                use_listings_cache=False,
+                config_kwargs={
+                    "retries": {"total_max_attempts": 1, "mode": "standard"},
+                    "connect_timeout": self._timeout,
+                    "read_timeout": self._timeout,
+                    # Content-MD5 is ours; the newer checksums are unknown to older servers.
+                    "request_checksum_calculation": "when_required",
+                    "response_checksum_validation": "when_required",
+                    # Servers of one's own rarely have a DNS name for each bucket.
+                    "s3": {"addressing_style": "path" if custom else "auto"},
+                },
+            )
+            self._filesystem.retries = 1
+            self._process = os.getpid()
+        return self._filesystem
+
+    def _call(self, method: str, **arguments: Any) -> Any:
+        return self._s3.call_s3(method, Bucket=self._bucket, timeout=self._timeout, **arguments)
+
+    def _full(self, path: str) -> str:
+        return f"{self._bucket}/{self._prefix}{path}"
+
+    def _patience(self, data: bytes) -> float:
+        """Seconds that a write may take: an empty one's, and what the slowest link needs for the content."""
+        return self._timeout + len(data) / SLOWEST_LINK
+
+    @contextmanager
+    def _errors(self, path: str, verb: str) -> Iterator[None]:
+        """One line of ours for whatever s3fs, botocore or aiohttp raise; transient failures can be told apart."""
+        import aiohttp
+        import botocore.exceptions  # type: ignore[import-untyped]
+        import botocore.parsers  # type: ignore[import-untyped]
+
+        where = f"{self.url_of(path)}: cannot be {verb}"
+        try:
+            yield
+        except (TimeoutError, asyncio.TimeoutError):  # two types before Python 3.11
+            raise TransientBucketError(
+                f"{where}: no answer within {self._timeout:.0f} s: check the network and the endpoint"
+            ) from None
+        except botocore.exceptions.NoCredentialsError:
+            raise BucketError(f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
+        except (
+            botocore.exceptions.HTTPClientError,
+            botocore.exceptions.ConnectionError,
+            botocore.parsers.ResponseParserError,
+            aiohttp.ClientError,
+            ConnectionError,
+        ) as error:
+            raise TransientBucketError(
+                f"{where}: the connection failed ({type(error).__name__}): check the network and the endpoint"
+            ) from None
+        except botocore.exceptions.BotoCoreError as error:
+            raise BucketError(f"{where}: {type(error).__name__}: check the endpoint and the environment") from None
+        except OSError as error:
+            raise self._refusal(error, path, where) from None
+
+    def _refusal(self, error: OSError, path: str, where: str) -> BucketError:
+        """What the server's answer means."""
+        code, status = _code_of(error), _status_of(error)
+        if code in _MISSING:
+            return ObjectMissing(f"{self.url_of(path)}: there is no such object")
+        if code in _BUSY or status == 429 or status >= 500:
+            return TransientBucketError(f"{where}: the server is busy ({code or status}): it is tried again")
+        if code:
+            return BucketError(
+                f"{where}: the server answers {code}: {_ADVICE.get(code, 'check the bucket and its rights')}"
+            )
+        return TransientBucketError(f"{where}: {type(error).__name__}: check the network and the endpoint")
+
+
+def _md5(data: bytes) -> str:
+    return base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()
+
+
+def _response_of(error: BaseException) -> dict[str, Any]:
+    """The server's answer, which s3fs keeps in the cause of the error that it raises."""
+    for candidate in (error.__cause__, error):
+        response = getattr(candidate, "response", None)
+        if isinstance(response, dict):
+            return response
+    return {}
+
+
+def _code_of(error: BaseException) -> str:
+    return str(_response_of(error).get("Error", {}).get("Code", ""))
+
+
+def _status_of(error: BaseException) -> int:
+    return int(_response_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -1,0 +1,195 @@
+"""An ONNX file, read once: its digest, its session, and what its metadata says.
+
+The bytes that are hashed are the bytes that run, so that nothing can be exchanged in between. A model is one file:
+tensors kept in other files ("external data") are refused, wherever they lie.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from tasks.core.errors import ModelError
+
+# ONNX Runtime's own exceptions share no base but Exception.
+ORT_ERRORS: tuple[type[BaseException], ...] = (
+    ort_state.EPFail,
+    ort_state.Fail,
+    ort_state.InvalidArgument,
+    ort_state.InvalidGraph,
+    ort_state.InvalidProtobuf,
+    ort_state.NoModel,
+    ort_state.NotImplemented,
+    ort_state.RuntimeException,
+    RuntimeError,
+    ValueError,
+    MemoryError,
+)
+_TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_MAXIMUM_SIDE = 8192  # pixels; a larger input is a mistake or an attack on the memory
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A loaded model with one image input and one output.
+
+    image_size: (height, width) of the input. output_shape: as it really comes out for one image, batch included.
+    names: class names by the model's class id, None where the file has none. metadata: as the exporter wrote it.
+    """
+
+    where: str
+    sha256: str
+    session: ort.InferenceSession
+    input_name: str
+    input_type: type[np.floating[Any]]
+    image_size: tuple[int, int]
+    output_name: str
+    output_type: type[np.floating[Any]]
+    output_shape: tuple[int, ...]
+    names: tuple[str, ...] | None
+    metadata: Mapping[str, Any]
+
+
+def read_model(path: str | Path, threads: int = 0) -> ModelFile:
+    """Read, check and load a model, and run it once on a grey image.
+
+    threads: of ONNX Runtime within one run; 0 leaves the choice to it. Raises ModelError, one line.
+    """
+    where = str(path)
+    content = _read(Path(path))
+    session = _open_session(content, where, threads)
+    metadata = _literals(session.get_modelmeta().custom_metadata_map)
+    image_input = _only(session.get_inputs(), "input", where)
+    output = _only(session.get_outputs(), "output", where)
+    input_type, image_size = _image_input(image_input, metadata, where)
+    if output.type not in _TYPES:
+        raise ModelError(f"{where}: the output {output.name!r} is {output.type}, not floats: pass a detector")
+    return ModelFile(
+        where=where,
+        sha256=hashlib.sha256(content).hexdigest(),
+        session=session,
+        input_name=image_input.name,
+        input_type=input_type,
+        image_size=image_size,
+        output_name=output.name,
+        output_type=_TYPES[output.type],
+        output_shape=_trial_run(session, image_input.name, input_type, image_size, where),
+        names=_class_names(metadata, where),
+        metadata=metadata,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: there is no such model file: check the path") from None
+    except OSError as error:
+        raise ModelError(f"{path}: the model file cannot be read ({error.strerror}): check the path") from None
+    if not content:
+        raise ModelError(f"{path}: the model file is empty: export or download it again")
+    return content
+
+
+def _open_session(content: bytes, where: str, threads: int) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised, and told once
+    # Spinning stays at its default: without it two threads took a third longer on two cores (measured).
+    #
+    # External data is looked for in this folder; a file contains nothing, so that no location can be inside of it.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", where)
+    try:
+        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except ORT_ERRORS as error:
+        reason = first_line(error)
+    if "xternal data" in reason or "_ORT_MEM_ADDR_" in reason:
+        raise ModelError(
+            f"{where}: it keeps tensors outside of the file (external data), which is refused: export it as one file"
+        )
+    if "protobuf" in reason:
+        raise ModelError(
+            f"{where}: not an ONNX file, or a part of one ({len(content)} bytes): export or download it again"
+        )
+    raise ModelError(f"{where}: ONNX Runtime {ort.__version__} cannot load it: {reason}: export it again")
+
+
+def first_line(error: BaseException) -> str:
+    """What ONNX Runtime says went wrong, as one line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(" : ")[-1].strip()[:300]  # without "[ONNXRuntimeError] : 1 : FAIL : "
+
+
+def _literals(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Metadata values are Python literals written as text by the exporter; what is none stays a text."""
+    values: dict[str, Any] = {}
+    for key, text in texts.items():
+        try:
+            values[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            values[key] = text
+    return values
+
+
+def _only(nodes: list[Any], what: str, where: str) -> Any:
+    if len(nodes) != 1:
+        names = ", ".join(node.name for node in nodes) or "none"
+        raise ModelError(f"{where}: a detector has one {what}, this model has {len(nodes)} ({names}): pass a detector")
+    return nodes[0]
+
+
+def _image_input(node: Any, metadata: Mapping[str, Any], where: str) -> tuple[type[np.floating[Any]], tuple[int, int]]:
+    if node.type not in _TYPES or len(node.shape) != 4 or node.shape[1] not in (3, None):
+        raise ModelError(
+            f"{where}: the input {node.name!r} is {node.type} {node.shape}, but a detector takes float images of shape "
+            f"(1, 3, height, width): pass a detector with three channels"
+        )
+    if isinstance(node.shape[0], int) and node.shape[0] != 1:
+        raise ModelError(f"{where}: it takes {node.shape[0]} images at a time: export it with batch=1")
+    size = node.shape[2:]
+    if not all(isinstance(side, int) and side > 0 for side in size):  # exported with dynamic=True
+        size = metadata.get("imgsz")
+        size = [size, size] if isinstance(size, int) else size
+    if not isinstance(size, list | tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+        raise ModelError(f"{where}: the size of its input is neither in its shape nor in its metadata: set imgsz")
+    if not all(0 < side <= _MAXIMUM_SIDE for side in size):
+        raise ModelError(
+            f"{where}: the input is {size[0]} x {size[1]} pixels, more than {_MAXIMUM_SIDE}: export smaller"
+        )
+    return _TYPES[node.type], (size[0], size[1])
+
+
+def _trial_run(
+    session: ort.InferenceSession,
+    input_name: str,
+    input_type: type[np.floating[Any]],
+    image_size: tuple[int, int],
+    where: str,
+) -> tuple[int, ...]:
+    grey: NDArray[Any] = np.full((1, 3, *image_size), 0.5, input_type)
+    try:
+        output = session.run(None, {input_name: grey})[0]
+    except ORT_ERRORS as error:
+        raise ModelError(f"{where}: it does not run: {first_line(error)}: export it again") from None
+    return tuple(output.shape)
+
+
+def _class_names(metadata: Mapping[str, Any], where: str) -> tuple[str, ...] | None:
+    names = metadata.get("names")
+    if names is None:
+        return None
+    if isinstance(names, dict) and sorted(names, key=str) == sorted(range(len(names)), key=str):
+        names = [names[i] for i in range(len(names))]
+    if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"{where}: the class names in its metadata are not names by class id: export it again")
+    return tuple(names)

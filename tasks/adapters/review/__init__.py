@@ -1,0 +1,32 @@
+"""FiftyOne, where people look: its database, the dataset in step with the bucket, evaluations, saved views, the App.
+
+    ensure_database(folder)                        a database, started when it is not running
+    sync_dataset(name, items, class_names)         samples, predictions and labels; only what changed is written
+    write_evaluation(name, eval_key, ...)          the matching's outcome on every box
+    save_views(name, eval_key=..., rules=...)      links that a reviewer opens
+    launch_command(folder), app_url(name, slug)    the App, on loopback
+
+The database is a view of the bucket: deleted, the same calls rebuild it.
+"""
+
+from tasks.adapters.review.app import DEFAULT_PORT, app_url, launch_command
+from tasks.adapters.review.dataset import ReviewItem, SyncCounts, remove_samples, sync_dataset
+from tasks.adapters.review.evaluation import write_evaluation
+from tasks.adapters.review.mongod import ensure_database, find_mongod, stop_database
+from tasks.adapters.review.views import SavedView, save_views
+
+__all__ = [
+    "DEFAULT_PORT",
+    "ReviewItem",
+    "SavedView",
+    "SyncCounts",
+    "app_url",
+    "ensure_database",
+    "find_mongod",
+    "launch_command",
+    "remove_samples",
+    "save_views",
+    "stop_database",
+    "sync_dataset",
+    "write_evaluation",
+]

@@ -1,0 +1,110 @@
+"""What every stage on the central machine stands on: the project's bucket, its caches, and the records in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tasks.adapters.bucket import Bucket
+from tasks.adapters.detector import Detector, open_detector
+from tasks.adapters.images import ImageCache
+from tasks.core import layout
+from tasks.core.entities import DatasetEntry, Evaluation, Label, ModelVersion, Split
+from tasks.core.errors import DataError
+from tasks.core.matching import GroundTruths, ImageResult
+from tasks.core.settings import ProjectSettings
+
+EVERYTHING = 0.001  # the confidence that central runs models at: AP needs all, matching 0.005 and up
+
+
+@dataclass(frozen=True)
+class Central:
+    """A project as a stage sees it. Made anew in every task: a filesystem never crosses a task's border."""
+
+    project: ProjectSettings
+
+    @property
+    def bucket(self) -> Bucket:
+        return Bucket(self.project.bucket, self.project.project)
+
+    @property
+    def work(self) -> Path:
+        folder = Path(self.project.work)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def images(self) -> ImageCache:
+        return ImageCache(self.bucket, self.work / "images")
+
+    def model(self, model_version: str) -> ModelVersion:
+        return self.bucket.read_record(layout.model_file(model_version, "model.json"), ModelVersion)
+
+    def model_path(self, model_version: str, file_name: str = "model.onnx") -> Path:
+        """A local copy of a model's file, checked against its digest."""
+        path = self.work / "models" / model_version / file_name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            digest = self.model(model_version).sha256 if file_name == "model.onnx" else None
+            self.bucket.download(layout.model_file(model_version, file_name), path, sha256=digest)
+        return path
+
+    def detector(self, model_version: str) -> Detector:
+        """The model, mapped to the project's classes, with everything from 0.001 up."""
+        return open_detector(
+            self.model_path(model_version),
+            project_classes=self.project.classes,
+            model_classes=self.model(model_version).class_names,
+            confidence_floor=EVERYTHING,
+        )
+
+    def evaluation(self, evaluation: str) -> Evaluation:
+        return self.bucket.read_record(layout.evaluation_file(evaluation, "evaluation.json"), Evaluation)
+
+
+@dataclass(frozen=True)
+class EvaluatedImages:
+    """Labelled images with what a model sees in them now, and the ones that had to be left out."""
+
+    entries: list[DatasetEntry]
+    results: list[ImageResult]
+    problems: list[str]
+
+    @property
+    def clusters(self) -> list[str]:
+        return [entry.cluster for entry in self.entries]
+
+
+def of_split(entries: Iterable[DatasetEntry], split: Split) -> list[DatasetEntry]:
+    return [entry for entry in entries if entry.split == split]
+
+
+def detect_again(
+    detector: Detector, cache: ImageCache, entries: Sequence[DatasetEntry], class_names: Sequence[str]
+) -> EvaluatedImages:
+    """What a model sees in labelled images, from 0.001 up. An unreadable image is left out and named."""
+    kept, results, problems = [], [], []
+    for entry in entries:
+        try:
+            detections = detector.detect(cache.pixels_of(entry.sample))
+            results.append(ImageResult(detections, truths_of(entry.label, class_names)))
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        kept.append(entry)
+    return EvaluatedImages(kept, results, problems)
+
+
+def truths_of(label: Label, class_names: Sequence[str]) -> GroundTruths:
+    """A label as columns; boxes of a class that the project no longer has are left out."""
+    boxes = [box for box in label.boxes if box.class_name in class_names]
+    if not boxes:
+        return GroundTruths.empty()
+    return GroundTruths(
+        np.array([box.xyxy for box in boxes], np.float64),
+        np.array([list(class_names).index(box.class_name) for box in boxes], np.int64),
+        np.array([box.crowd for box in boxes], np.bool_),
+    )

@@ -1,0 +1,180 @@
+"""Near-duplicates: frames that show nothing that a recently kept frame of the same camera does not show.
+
+Two views must agree, the picture's difference hash and the detections' signature: the hash alone would throw away
+a small new object, which hardly changes a picture of 17 x 16 pixels; the signature alone would throw away what the
+model does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from tasks.core.entities.base import Record, UtcTime
+from tasks.core.entities.detections import Detections
+from tasks.core.settings import DuplicateRules
+
+PLACE = 32  # pixels a cell; a few pixels of the model's input, about what a still box jitters by
+MAX_CAMERAS = 64  # whose kept frames are remembered
+
+COOLDOWN = "cooldown"
+NEAR_DUPLICATE = "near-duplicate"
+
+
+def difference_hash(gray_small: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """256-bit difference hash of a picture: is each pixel brighter than its left neighbour?
+
+    gray_small: (16, 17) grey levels, the picture shrunk by area averaging. Returns (32,) uint8, 8 bits each, row by
+    row. Source: the dHash of N. Krawetz, "Kind of Like That" (2013), with 16 x 16 instead of 8 x 8 bits.
+    """
+    if gray_small.shape != (16, 17):
+        raise ValueError(f"a difference hash needs (16, 17) grey levels, got {gray_small.shape}")
+    return np.packbits(gray_small[:, 1:] > gray_small[:, :-1])
+
+
+def hamming(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
+    """Bits in which two hashes of equal length differ."""
+    return (int.from_bytes(a.tobytes(), "big") ^ int.from_bytes(b.tobytes(), "big")).bit_count()
+
+
+def signature(detections: Detections, confidence_floor: float = 0.0) -> NDArray[np.int64]:
+    """Class and coarse place of the detections at or above the floor.
+
+    Returns (n, 3) int64: class id, column and row of the cell of PLACE x PLACE pixels that holds the box's centre,
+    sorted, so that equal sights give equal arrays.
+    """
+    seen = detections.confidence >= np.asarray(confidence_floor, detections.confidence.dtype)
+    xyxy = detections.xyxy[seen].reshape(-1, 4)
+    centres = (xyxy[:, :2] + xyxy[:, 2:]) / 2
+    cells = np.column_stack([detections.class_id[seen], np.floor(centres / PLACE)]).astype(np.int64)
+    return cells[np.lexsort(cells.T[::-1])]
+
+
+def signatures_agree(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
+    """Do two signatures, (n, 3) and (m, 3), show the same objects?
+
+    Each class as often, and every object of one with an object of its class in the same or a neighbouring cell of the
+    other: a box that jitters across the border of a cell is no new object.
+    """
+    if len(a) != len(b) or not np.array_equal(a[:, 0], b[:, 0]):  # sorted by class, so this compares the counts
+        return False
+    if np.array_equal(a, b):
+        return True
+    near = np.abs(a[:, None, 1:] - b[None, :, 1:]).max(axis=2) <= 1
+    near &= a[:, None, 0] == b[None, :, 0]
+    return bool(near.any(axis=1).all() and near.any(axis=0).all())
+
+
+class KeptFrame(Record):
+    """What is remembered of a kept frame, as JSON."""
+
+    schema_version: int = Field(1, exclude=True)
+    frame: str
+    captured_at: UtcTime
+    image_hash: str | None = Field(None, pattern=r"^[0-9a-f]{64}$", description="64 hex; none: no pixels were hashed")
+    signature: tuple[tuple[int, int, int], ...] = ()
+
+
+RecentState = dict[str, tuple[KeptFrame, ...]]  # camera -> its last kept frames, the newest last
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """A kept frame in memory: what `KeptFrame` says, ready to be compared."""
+
+    frame: str
+    captured_at: datetime
+    image_hash: NDArray[np.uint8] | None
+    signature: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, kept: KeptFrame) -> _Sight:
+        image_hash = None if kept.image_hash is None else np.frombuffer(bytes.fromhex(kept.image_hash), np.uint8)
+        cells = np.array(kept.signature, np.int64).reshape(-1, 3)
+        return cls(kept.frame, kept.captured_at, image_hash, cells)
+
+    def record(self) -> KeptFrame:
+        return KeptFrame(
+            frame=self.frame,
+            captured_at=self.captured_at,
+            image_hash=None if self.image_hash is None else self.image_hash.tobytes().hex(),
+            signature=tuple(map(tuple, self.signature.tolist())),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Why a frame shows nothing new. kind: COOLDOWN or NEAR_DUPLICATE. detail: which frame it repeats, and by what."""
+
+    kind: str
+    detail: str
+
+
+class RecentFrames:
+    """The last kept frames of each camera."""
+
+    def __init__(self, rules: DuplicateRules, confidence_floor: float, state: RecentState | None = None) -> None:
+        """confidence_floor: from where on a detection belongs to the signature. state: an earlier `state()`."""
+        self._rules = rules
+        self._floor = confidence_floor
+        self._frames = {camera: tuple(map(_Sight.of, kept)) for camera, kept in (state or {}).items()}
+
+    def repeat(
+        self, camera: str, moment: datetime, image_hash: NDArray[np.uint8] | None, detections: Detections
+    ) -> Repeat | None:
+        """Why the frame repeats a kept one: the cooldown first, then hash and signature; None when it does not.
+
+        Without a hash nothing can be told apart, so that only the cooldown speaks.
+        """
+        recent = self._frames.get(camera, ()) if self._rules.enabled else ()
+        if not recent:
+            return None
+        # A clock that was set back must not silence a camera until it has caught up, hence the 0.
+        elapsed = (moment - recent[-1].captured_at).total_seconds()
+        if 0 <= elapsed < self._rules.cooldown_seconds:
+            return Repeat(
+                COOLDOWN, f"{elapsed:g} s after frame {recent[-1].frame!r}, of {self._rules.cooldown_seconds:g} s"
+            )
+        return self._near_duplicate(recent, image_hash, detections) if image_hash is not None else None
+
+    def _near_duplicate(
+        self, recent: Sequence[_Sight], image_hash: NDArray[np.uint8], detections: Detections
+    ) -> Repeat | None:
+        cells = signature(detections, self._floor)
+        for kept in reversed(recent):
+            if kept.image_hash is None:
+                continue
+            distance = hamming(image_hash, kept.image_hash)
+            if distance <= self._rules.maximum_hash_distance and signatures_agree(cells, kept.signature):
+                return Repeat(
+                    NEAR_DUPLICATE,
+                    f"of frame {kept.frame!r}, {distance} of 256 bits apart (up to "
+                    f"{self._rules.maximum_hash_distance} count as equal) with the same detections",
+                )
+        return None
+
+    def remember(
+        self,
+        camera: str,
+        frame: str,
+        moment: datetime,
+        image_hash: NDArray[np.uint8] | None,
+        detections: Detections,
+    ) -> None:
+        """Take note of a kept frame; the oldest of its camera, and of too many cameras, is forgotten."""
+        if not self._rules.enabled:
+            return
+        sight = _Sight(frame, moment, image_hash, signature(detections, self._floor))
+        recent = (*self._frames.pop(camera, ()), sight)
+        self._frames[camera] = recent[-self._rules.remembered_frames :]
+        while len(self._frames) > MAX_CAMERAS:
+            del self._frames[next(iter(self._frames))]
+
+    def state(self) -> RecentState:
+        """What a restart needs; the camera that kept a frame last comes last."""
+        return {camera: tuple(sight.record() for sight in recent) for camera, recent in self._frames.items()}

@@ -1,0 +1,40 @@
+"""What one central turn did, and what it waits for."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from tasks.core.entities.base import STUB, Record, UtcTime
+from tasks.core.entities.models import Verdict
+
+
+class Turn(Record):
+    """The state of the loop after a central turn.
+
+    Only central writes it. A turn that was interrupted has no `finished_at`; the next call goes on with it, so each
+    step is recorded as soon as its result is in the bucket.
+    """
+
+    number: int = Field(ge=1)
+    started_at: UtcTime
+    finished_at: UtcTime | None = None
+    ingested: dict[str, int] = Field({}, description="new samples by device")
+    batches: dict[str, int] = Field({}, description="every batch -> its newest label revision; 0: none yet")
+    open_batches: tuple[str, ...] = Field((), description="batches that people have not finished")
+    dataset_version: str = ""
+    trained_on: str = Field("", description="dataset version that the newest candidate was trained on")
+    candidate: str = Field("", description="the newest model version that was trained")
+    verdict: Verdict | None = Field(None, description="the gate on the newest candidate")
+    live_model: str = STUB
+    release_number: int = 0
+    evaluation: str = Field("", description="of the live model, on calibration")
+    test_evaluation: str = Field("", description="of the live model, on the newest test edition")
+    candidate_evaluation: str = Field("", description="of the candidate, on calibration")
+    candidate_test_evaluation: str = ""
+    suggestion: str = ""
+    suggestion_published: bool = False
+    forecast_scores: dict[str, dict[str, float]] = Field(
+        {}, description="suggestion -> what came true of its forecast, by name"
+    )
+    done: tuple[str, ...] = Field((), description="sentences: what this turn did")
+    waits_for: tuple[str, ...] = Field((), description="sentences: what the loop needs to go on")

@@ -1,0 +1,178 @@
+"""Evaluate: a model version on a dataset version, where its misses are, and the pages that show it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+from prefect import task
+
+from tasks.adapters.coco import class_figure, coco_figures
+from tasks.adapters.detector import Detector
+from tasks.adapters.images import ImageCache
+from tasks.adapters.labels import read_coco_pair
+from tasks.adapters.manifest import read_manifest, write_matches
+from tasks.adapters.report import evaluation_report
+from tasks.central import Central
+from tasks.core import bands, layout
+from tasks.core.bootstrap import REPLICATES
+from tasks.core.entities import DatasetEntry, Evaluation, Label, Split, Suggestion, content_id
+from tasks.core.errors import DataError, NotEnoughData
+from tasks.core.matching import GroundTruths, ImageResult, Matches, match
+from tasks.core.settings import ProjectSettings, Thresholds
+
+
+@task(task_run_name="evaluate {model_version} on {split}", retries=2, retry_delay_seconds=[1, 10])
+def evaluate_split(
+    project: ProjectSettings,
+    model_version: str,
+    dataset_version: str,
+    split: Split,
+    thresholds: Thresholds | None = None,
+) -> Evaluation:
+    """Run the model again on a split, match, find the bands, and store evaluation, matches and report.
+
+    Without `thresholds` those of best F-beta are fitted, which only calibration is for.
+    """
+    central = Central(project)
+    entries = of_split(read_manifest(central.bucket, dataset_version), split)
+    if not entries:
+        raise NotEnoughData(f"dataset {dataset_version} has no {split} images: label more of the random slice")
+    images = detect_again(central.detector(model_version), central.images, entries, project.classes)
+    evaluation, matches = evaluate_images(
+        images.results,
+        images.clusters,
+        project.classes,
+        project=project,
+        thresholds=thresholds,
+        model_version=model_version,
+        dataset_version=dataset_version,
+        split=split,
+    )
+    store(central, evaluation, matches, images.entries)
+    return evaluation
+
+
+def evaluate_images(
+    results: Sequence[ImageResult],
+    clusters: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    project: ProjectSettings | None = None,
+    thresholds: Thresholds | None = None,
+    model_version: str = "",
+    dataset_version: str = "",
+    split: str = "",
+) -> tuple[Evaluation, Matches]:
+    """Matching, bands and COCO figures of images in memory."""
+    matches = match(results)
+    coco = coco_figures([(result.detections, result.truths) for result in results], class_names)
+    evaluation = bands.evaluate(
+        matches,
+        clusters,
+        class_names,
+        created_at=datetime.now(timezone.utc),
+        model_version=model_version,
+        dataset_version=dataset_version,
+        split=split,
+        thresholds=thresholds,
+        beta=project.beta if project else 1.0,
+        confidence_floor=project.sampling.confidence_floor if project else 0.05,
+        coco={name: value for name, value in coco.items() if "/" not in name},
+        ap50={name: coco[class_figure(name)] for name in class_names if coco[class_figure(name)] >= 0},
+        replicates=REPLICATES,
+        seed=project.seed if project else 0,
+    )
+    return evaluation, matches
+
+
+def store(central: Central, evaluation: Evaluation, matches: Matches, entries: Sequence[DatasetEntry]) -> None:
+    """Evaluation, matches, report and plots into the bucket, the record last: it exists when all of it does."""
+    with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
+        out = Path(folder)
+        write_matches(out / "matches.parquet", matches, [entry.sample.sample_id for entry in entries])
+        evaluation_report(evaluation, matches, out)
+        for path in sorted(out.iterdir()):
+            central.bucket.upload(layout.evaluation_file(evaluation.evaluation, path.name), path)
+    central.bucket.write_record(layout.evaluation_file(evaluation.evaluation, "evaluation.json"), evaluation)
+
+
+def evaluate_files(ground_truth: Path, predictions: Path, out: Path, *, beta: float = 1.0) -> Evaluation:
+    """COCO files in; `evaluation.json`, `matches.parquet`, `report.html` and plots in `out`."""
+    pair = read_coco_pair(ground_truth, predictions)
+    results = [ImageResult(image.detections, image.truths) for image in pair.images]
+    names = tuple(pair.class_names)
+    project = ProjectSettings(project="files", bucket="file:///nowhere", classes=names, beta=beta)
+    digest = content_id(ground_truth.read_bytes(), predictions.read_bytes())
+    evaluation, matches = evaluate_images(
+        results, [image.cluster for image in pair.images], names, project=project, dataset_version=digest
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    write_matches(out / "matches.parquet", matches, [image.name for image in pair.images])
+    evaluation_report(evaluation, matches, out)
+    (out / "evaluation.json").write_bytes(evaluation.to_json())
+    return evaluation
+
+
+@task(task_run_name="FiftyOne: {dataset_version}", retries=1, retry_delay_seconds=5)
+def sync_review(
+    project: ProjectSettings,
+    dataset_version: str,
+    model_version: str,
+    thresholds: Thresholds,
+    suggestion: Suggestion | None = None,
+    newest_batch: str = "",
+) -> dict[str, str]:
+    """Bring the FiftyOne dataset into step: images, labels, what the model sees, one evaluation run, saved views.
+
+    Returns the saved views, name -> path below the App's address.
+    """
+    from tasks.adapters import review
+
+    central = Central(project)
+    review.ensure_database(central.work / "fiftyone")
+    entries = read_manifest(central.bucket, dataset_version)
+    images = detect_again(central.detector(model_version), central.images, entries, project.classes)
+    review.sync_dataset(project.project, review_items(images, central.images, model_version), project.classes)
+    measured = [i for i, entry in enumerate(images.entries) if entry.split in ("calibration", "test")]
+    key = f"model_{model_version}"
+    if measured:
+        review.write_evaluation(
+            project.project,
+            key,
+            [images.entries[i].sample.sample_id for i in measured],
+            match([images.results[i] for i in measured]),
+            project.classes,
+            thresholds,
+        )
+    views = review.save_views(
+        project.project,
+        eval_key=key if measured else "",
+        thresholds=thresholds,
+        rules=suggestion.rules if suggestion else (),
+        newest_batch=newest_batch,
+    )
+    return {view.name: f"/datasets/{project.project}?view={view.slug}" for view in views}
+
+
+def review_items(images: EvaluatedImages, cache: ImageCache, model_version: str) -> list:  # type: ignore[type-arg]
+    """Images, labels and predictions as reviewers see them."""
+    from tasks.adapters.review import ReviewItem
+
+    return [
+        ReviewItem(
+            image_path=cache.path_of(entry.sample).resolve(),
+            sample=entry.sample,
+            predictions=result.detections,
+            label=entry.label,
+            split=entry.split,
+            batch=entry.batch_id,
+            model_version=model_version,
+        )
+        for entry, result in zip(images.entries, images.results)
+    ]
+

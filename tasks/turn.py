@@ -1,0 +1,41 @@
+"""The state of the loop between turns, in the bucket."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from prefect import task
+
+from tasks.central import Central
+from tasks.core import layout
+from tasks.core.entities import Turn
+from tasks.core.settings import ProjectSettings
+
+
+@task(task_run_name="open turn", retries=3, retry_delay_seconds=[1, 5, 20])
+def open_turn(project: ProjectSettings) -> Turn:
+    """The turn that was interrupted, or the one after the last, with what the last one knew."""
+    bucket = Central(project).bucket
+    number = bucket.latest_number(layout.turn)
+    now = datetime.now(timezone.utc)
+    if number == 0:
+        return Turn(number=1, started_at=now)
+    last = bucket.read_record(layout.turn(number), Turn)
+    if last.finished_at is None:
+        return last
+    fresh = {"number": number + 1, "started_at": now, "finished_at": None, "ingested": {}, "done": (), "waits_for": ()}
+    return last.model_copy(update=fresh)
+
+
+@task(task_run_name="save turn {turn.number}", retries=3, retry_delay_seconds=[1, 5, 20])
+def save_turn(project: ProjectSettings, turn: Turn) -> Turn:
+    """Keep what is known so far, so that an interrupted turn goes on from here. Central alone writes turns."""
+    Central(project).bucket.write_record(layout.turn(turn.number), turn)
+    return turn
+
+
+def read_turns(project: ProjectSettings) -> list[Turn]:
+    """All turns, oldest first."""
+    bucket = Central(project).bucket
+    numbers = range(1, bucket.latest_number(layout.turn) + 1)
+    return [bucket.read_record(layout.turn(number), Turn) for number in numbers]
