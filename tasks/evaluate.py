@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
 from prefect import task
 
 from tasks.adapters.coco import class_figure, coco_figures
-from tasks.adapters.detector import Detector
+from tasks.adapters.detector import open_detector
 from tasks.adapters.images import ImageCache
 from tasks.adapters.labels import read_coco_pair
 from tasks.adapters.manifest import read_manifest, write_matches
 from tasks.adapters.report import evaluation_report
-from tasks.central import Central
+from tasks.central import Central, EvaluatedImages, detect_again, of_split
 from tasks.core import bands, layout
 from tasks.core.bootstrap import REPLICATES
-from tasks.core.entities import DatasetEntry, Evaluation, Label, Split, Suggestion, content_id
-from tasks.core.errors import DataError, NotEnoughData
-from tasks.core.matching import GroundTruths, ImageResult, Matches, match
+from tasks.core.entities import STUB, DatasetEntry, Evaluation, Split, Suggestion, content_id
+from tasks.core.errors import NotEnoughData
+from tasks.core.matching import ImageResult, Matches, match
 from tasks.core.settings import ProjectSettings, Thresholds
 
 
@@ -120,12 +118,7 @@ def evaluate_files(ground_truth: Path, predictions: Path, out: Path, *, beta: fl
 
 @task(task_run_name="FiftyOne: {dataset_version}", retries=1, retry_delay_seconds=5)
 def sync_review(
-    project: ProjectSettings,
-    dataset_version: str,
-    model_version: str,
-    thresholds: Thresholds,
-    suggestion: Suggestion | None = None,
-    newest_batch: str = "",
+    project: ProjectSettings, dataset_version: str, model_version: str, evaluation: str, suggestion: str
 ) -> dict[str, str]:
     """Bring the FiftyOne dataset into step: images, labels, what the model sees, one evaluation run, saved views.
 
@@ -136,25 +129,27 @@ def sync_review(
     central = Central(project)
     review.ensure_database(central.work / "fiftyone")
     entries = read_manifest(central.bucket, dataset_version)
-    images = detect_again(central.detector(model_version), central.images, entries, project.classes)
+    detector = (
+        open_detector(STUB, project_classes=project.classes)
+        if model_version == STUB
+        else central.detector(model_version)
+    )
+    images = detect_again(detector, central.images, entries, project.classes)
     review.sync_dataset(project.project, review_items(images, central.images, model_version), project.classes)
-    measured = [i for i, entry in enumerate(images.entries) if entry.split in ("calibration", "test")]
-    key = f"model_{model_version}"
-    if measured:
-        review.write_evaluation(
-            project.project,
-            key,
-            [images.entries[i].sample.sample_id for i in measured],
-            match([images.results[i] for i in measured]),
-            project.classes,
-            thresholds,
-        )
+    thresholds = central.evaluation(evaluation).thresholds if evaluation else {}
+    key = f"model_{model_version}" if evaluation else ""
+    if key:
+        measured = [i for i, entry in enumerate(images.entries) if entry.split in ("calibration", "test")]
+        ids = [images.entries[i].sample.sample_id for i in measured]
+        outcome = match([images.results[i] for i in measured])
+        review.write_evaluation(project.project, key, ids, outcome, project.classes, thresholds)
+    proposed = central.bucket.read_record(layout.suggestion(suggestion), Suggestion) if suggestion else None
     views = review.save_views(
         project.project,
-        eval_key=key if measured else "",
+        eval_key=key,
         thresholds=thresholds,
-        rules=suggestion.rules if suggestion else (),
-        newest_batch=newest_batch,
+        rules=proposed.rules if proposed else (),
+        newest_batch=max(entries, key=lambda e: e.sample.captured_at).batch_id,
     )
     return {view.name: f"/datasets/{project.project}?view={view.slug}" for view in views}
 
@@ -175,4 +170,3 @@ def review_items(images: EvaluatedImages, cache: ImageCache, model_version: str)
         )
         for entry, result in zip(images.entries, images.results)
     ]
-

@@ -46,7 +46,11 @@ def ingest_device(project: ProjectSettings, device: str) -> Ingested:
     bucket = Bucket(project.bucket, project.project)
     cursor = read_cursor(bucket, device)
     samples, problems, segments = read_segments(bucket, device, after=cursor.segments)
-    batches = [batch for batch in make_batches(samples, project, device) if bucket.create_record(layout.batch(batch.batch_id), batch)]
+    batches = [
+        batch
+        for batch in make_batches(samples, project, device)
+        if bucket.create_record(layout.batch(batch.batch_id), batch)
+    ]
     if segments != cursor.segments:
         bucket.write_record(layout.ingest_cursor(device), Cursor(segments=segments))
     return Ingested(

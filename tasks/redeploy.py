@@ -107,6 +107,20 @@ def live_release(project: ProjectSettings) -> Release | None:
     return latest_release(Central(project).bucket, project.group)
 
 
+def thresholds_in_force(project: ProjectSettings) -> Thresholds:
+    """The operating thresholds that devices obey now."""
+    live = live_release(project)
+    return live.thresholds if live else {}
+
+
+@task(task_run_name="first model", retries=3, retry_delay_seconds=[1, 5, 20])
+def first_model(project: ProjectSettings) -> str:
+    """The model version that devices start with: the user's own file, or none (the stub)."""
+    if project.first_model == STUB:
+        return STUB
+    return import_model(project, Path(project.first_model)).model_version
+
+
 def import_model(project: ProjectSettings, path: Path, licence: str = "") -> ModelVersion:
     """Take a user's own ONNX file into the bucket as a model version."""
     central = Central(project)

@@ -37,7 +37,9 @@ PARITY_IMAGES = 8
 def build_dataset(project: ProjectSettings, revisions: Mapping[str, int], previous: str) -> DatasetVersion:
     """Freeze the newest labels of all batches into a dataset version; equal content gives the same one again."""
     central = Central(project)
-    labelled = [item for batch, revision in revisions.items() if revision for item in read_labelled(central, batch, revision)]
+    labelled = [
+        item for batch, revision in revisions.items() if revision for item in read_labelled(central, batch, revision)
+    ]
     before = read_manifest(central.bucket, previous) if previous else []
     entries, left_out = build_entries(labelled, before)
     digest = fingerprint(entries)
@@ -88,6 +90,20 @@ def count_boxes(entries: list[DatasetEntry]) -> dict[str, int]:
     for entry in entries:
         boxes[entry.split] += len(entry.label.boxes)
     return dict(boxes)
+
+
+def lacking_splits(project: ProjectSettings, dataset_version: str) -> str:
+    """What a dataset lacks to measure a model on, as a sentence; empty when it lacks nothing."""
+    dataset = Central(project).bucket.read_record(layout.dataset(dataset_version), DatasetVersion)
+    lacking = [split for split in ("calibration", "test") if not dataset.counts.get(split)]
+    return f"labelled images of the random slice: there is none for {' and '.join(lacking)} yet" if lacking else ""
+
+
+def new_training_images(project: ProjectSettings, dataset_version: str, since: str) -> int:
+    """Training images that the dataset version `since` did not have."""
+    bucket = Central(project).bucket
+    known = {e.sample.sample_id for e in of_split(read_manifest(bucket, since), "train")} if since else set()
+    return sum(e.sample.sample_id not in known for e in of_split(read_manifest(bucket, dataset_version), "train"))
 
 
 @task(task_run_name="train on {dataset_version}", retries=1, retry_delay_seconds=10)

@@ -8,7 +8,7 @@ from prefect import task
 
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import Turn
+from tasks.core.entities import Evaluation, Turn
 from tasks.core.settings import ProjectSettings
 
 
@@ -39,3 +39,7 @@ def read_turns(project: ProjectSettings) -> list[Turn]:
     bucket = Central(project).bucket
     numbers = range(1, bucket.latest_number(layout.turn) + 1)
     return [bucket.read_record(layout.turn(number), Turn) for number in numbers]
+
+
+def read_evaluation(project: ProjectSettings, evaluation: str) -> Evaluation:
+    return Central(project).evaluation(evaluation)

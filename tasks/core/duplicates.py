@@ -169,7 +169,8 @@ class RecentFrames:
         """Take note of a kept frame; the oldest of its camera, and of too many cameras, is forgotten."""
         if not self._rules.enabled:
             return
-        sight = _Sight(frame, moment, image_hash, signature(detections, self._floor))
+        copied = None if image_hash is None else image_hash.copy()  # the caller may reuse its buffer
+        sight = _Sight(frame, moment, copied, signature(detections, self._floor))
         recent = (*self._frames.pop(camera, ()), sight)
         self._frames[camera] = recent[-self._rules.remembered_frames :]
         while len(self._frames) > MAX_CAMERAS:

@@ -11,7 +11,8 @@
       datasets/{dataset_version}/dataset.json, manifest.parquet
       models/{model_version}/model.onnx, weights.pt, model.json
       evaluations/{evaluation}/evaluation.json, matches.parquet, report.html, *.png
-      suggestions/{suggestion}.json
+      suggestions/{suggestion}.json, {suggestion}-approved.json
+      verdicts/{number:06d}.json
       turns/{number:06d}.json                                what one central turn did and what it waits for
 
 Names come from outside (device configurations, batch prefixes), so each one is checked before it becomes a key.
@@ -100,6 +101,10 @@ def evaluation_file(evaluation: str, file_name: str) -> str:
     """`file_name` is evaluation.json, matches.parquet, report.html or a plot."""
     checked(FILE_NAME, file_name, "file name")
     return f"evaluations/{checked(HEX_ID, evaluation, 'evaluation')}/{file_name}"
+
+
+def approval(suggestion_id: str) -> str:
+    return f"suggestions/{checked(HEX_ID, suggestion_id, 'suggestion')}-approved.json"
 
 
 def suggestion(suggestion_id: str) -> str:

@@ -190,21 +190,20 @@ def load_sampling_settings(
 
 def _refuse_bands_below_floor(settings: SamplingSettings, where: str) -> list[str]:
     """Warnings of bands that the floor cuts; BandBelowFloor for one of which it leaves nothing."""
-    floor = settings.confidence_floor
+    floor, slack = settings.confidence_floor, 1e-9  # 0.15 - 0.1 is a hair below 0.05, and 0.2 + 0.1 one above 0.3
     warnings = []
     for strategy in settings.sampling_strategies:
         if not isinstance(strategy, CloseToThreshold):
             continue
         low, high = max(0.0, strategy.threshold - strategy.epsilon), strategy.threshold + strategy.epsilon
         band = f"{where}: strategy {strategy.name!r} asks for confidences from {low:.4g} to {high:.4g}"
-        # The sampler's own expression, so that float error decides here as it does there.
-        if strategy.threshold < floor and not abs(floor - strategy.threshold) < strategy.epsilon:
+        if high <= floor + slack:
             raise BandBelowFloor(
                 f"{band}, but the detector keeps nothing below {floor:.4g}: raise the band or lower confidence_floor"
             )
         if strategy.epsilon == 0:
             warnings.append(f"{band}, strictly between the two, so it can never match: raise epsilon")
-        elif low < floor - 1e-9:  # 0.15 - 0.1 is a hair below 0.05
+        elif low < floor - slack:
             warnings.append(
                 f"{band}, but the detector keeps nothing below {floor:.4g}: that part of the band stays empty"
             )
@@ -288,6 +287,7 @@ class ProjectSettings(Settings):
     model_classes: str | tuple[str, ...] | None = Field(
         None, description="class names of a model file without metadata: coco80 or a list"
     )
+    first_model: str = Field("stub", description="ONNX file that devices run until the loop has trained one, or stub")
     budget_images_a_day: int = Field(
         200, ge=1, description="labels that people can make, images a day over all devices"
     )

@@ -217,6 +217,13 @@ def test_a_url_that_is_no_bucket_is_refused(url):
     assert "secret" not in str(caught.value)
 
 
+def test_a_folder_with_a_space_in_its_name_is_that_folder(tmp_path):
+    """The URL that Python makes of a path leads back to it."""
+    folder = tmp_path / "two words"
+    Bucket(folder.as_uri(), "yard").put("a.txt", b"x")
+    assert (folder / "yard" / "a.txt").read_bytes() == b"x"
+
+
 def test_a_bucket_that_can_be_used_passes_its_tests_and_is_left_clean(bucket):
     """The self-tests pass on a folder and on a server with conditional writes and leave no object behind."""
     bucket.check_writable()

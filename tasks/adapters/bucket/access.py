@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import stamina
 from pydantic import BaseModel, ValidationError
@@ -248,7 +248,7 @@ def _open_store(url: str, timeout: float) -> Store:
     if "@" in parts.netloc or parts.query:
         raise SettingsError("bucket: the URL holds credentials or options: leave them out and use the environment")
     if parts.scheme == "file" and not parts.netloc and parts.path.strip("/"):
-        return FolderStore(Path(parts.path))
+        return FolderStore(Path(unquote(parts.path)))
     if parts.scheme == "s3" and parts.netloc:
         prefix = parts.path.strip("/")
         return S3Store(parts.netloc, checked_key(prefix) if prefix else "", timeout)

@@ -1,7 +1,7 @@
 """The kinds of model: how each wants its input, and what its output means.
 
 All give candidates in pixels of the model's input, already cut at the confidence floor: boxes are computed only for
-what passes it, which in most frames is a handful of thousands of locations. The best class of a location counts, as in both
+what passes it, in most frames a handful among thousands of locations. The best class of a location counts, as in both
 reference implementations.
 """
 
@@ -90,7 +90,7 @@ class NmsFreeFormat:
         return Letterbox.centred(image_size, input_size)
 
     def decode(self, output: NDArray[np.float32], floor: float) -> Candidates:
-        rows = output[0][output[0, :, 4] >= floor]
+        rows = output[0][output[0, :, 4] > floor + 1e-2]
         class_id = rows[:, 5].astype(np.int64)
         if len(class_id) and (class_id.min() < 0 or class_id.max() >= self.classes):
             raise ModelError(

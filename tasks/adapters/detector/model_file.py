@@ -112,12 +112,13 @@ def _open_session(content: bytes, where: str, threads: int) -> ort.InferenceSess
     try:
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except ORT_ERRORS as error:
-        reason = first_line(error)
-    if "xternal data" in reason or "_ORT_MEM_ADDR_" in reason:
+        reason, told = first_line(error), str(error)
+        is_no_onnx = isinstance(error, ort_state.InvalidProtobuf) or "No graph was found" in told
+    if "xternal data" in told or "in-memory address marker" in told:
         raise ModelError(
             f"{where}: it keeps tensors outside of the file (external data), which is refused: export it as one file"
         )
-    if "protobuf" in reason:
+    if is_no_onnx:
         raise ModelError(
             f"{where}: not an ONNX file, or a part of one ({len(content)} bytes): export or download it again"
         )

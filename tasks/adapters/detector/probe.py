@@ -9,7 +9,7 @@ _CELL = 64  # pixels
 
 
 def probe_frame(height: int = 480, width: int = 640) -> NDArray[np.uint8]:
-    """A BGR frame (height, width, 3) of gradients in cells with hard edges, in integer arithmetic: no seed, no codec."""
+    """A BGR frame (height, width, 3) of gradients in cells with hard edges, in integers: no seed, no codec."""
     y, x = np.mgrid[0:height, 0:width]
     cell = (y // _CELL * 7 + x // _CELL * 13) % 5
     planes = (x * 3 + cell * 51, y * 5 + cell * 29, (x + y) * 2 + cell * 83)

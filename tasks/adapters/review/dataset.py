@@ -17,6 +17,7 @@ from typing import Any
 from tasks.adapters.review.mongod import URI_VARIABLE
 from tasks.core.entities import Detection, Detections, Label, LabelBox, Sample, detection_records
 from tasks.core.errors import RecordInvalid, ReviewUnavailable
+from tasks.core.matching import MATCHING_FLOOR
 
 PREDICTIONS = "predictions"
 GROUND_TRUTH = "ground_truth"
@@ -30,7 +31,7 @@ class ReviewItem:
     """One image as reviewers see it.
 
     predictions: of the model that is being looked at, in descending confidence; rows of an evaluation refer to them.
-    Give the sample's own detections where no model has been run again.
+    Give the sample's own detections where no model has been run again. Those below the matching floor are left out.
     """
 
     image_path: Path
@@ -203,6 +204,7 @@ def sample_content(item: ReviewItem) -> dict[str, Any]:
     sample, label = item.sample, item.label
     predictions = item.predictions
     records = detection_records(predictions) if isinstance(predictions, Detections) else tuple(predictions)
+    records = tuple(record for record in records if record.confidence >= MATCHING_FLOOR)  # the tail: rows stay the same
     reviewed = label is not None and label.status == "done"
     content: dict[str, Any] = {
         "filepath": str(item.image_path.absolute()),

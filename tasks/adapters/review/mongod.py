@@ -23,6 +23,7 @@ LOOPBACK = "127.0.0.1"
 URI_VARIABLE = "FIFTYONE_DATABASE_URI"
 FOLDER_VARIABLE = "EDGELOOP_REVIEW_FOLDER"  # set beside the URI when the URI is that of a server of ours
 ANSWER_MILLISECONDS = 2000  # a server on loopback that takes longer is not there
+SELECTION_MILLISECONDS = 3000
 CACHE_GIGABYTES = "0.5"
 
 
@@ -84,6 +85,7 @@ def review_environment(folder: Path, uri: str) -> dict[str, str]:
         "FIFTYONE_PLUGINS_DIR": os.environ.get("FIFTYONE_PLUGINS_DIR", str(folder / "plugins")),
         "FIFTYONE_CONFIG_PATH": str(folder / "config.json"),
         "FIFTYONE_APP_CONFIG_PATH": str(folder / "app_config.json"),
+        "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(folder / "matplotlib")),  # FiftyOne imports it
         "FIFTYONE_DO_NOT_TRACK": "true",
         "FIFTYONE_SHOW_PROGRESS_BARS": "false",
         "FIFTYONE_LOGGING_LEVEL": os.environ.get("FIFTYONE_LOGGING_LEVEL", "WARNING"),
@@ -179,7 +181,8 @@ def operators_own_uri() -> str | None:
 
 
 def uri_of(port: int) -> str:
-    return f"mongodb://{LOOPBACK}:{port}"
+    # FiftyOne looks for its database once more as the process ends; without the bound a stopped one holds it for 30 s
+    return f"mongodb://{LOOPBACK}:{port}/?serverSelectionTimeoutMS={SELECTION_MILLISECONDS}"
 
 
 def port_file(folder: Path) -> Path:

@@ -31,8 +31,11 @@ class Turn(Record):
     test_evaluation: str = Field("", description="of the live model, on the newest test edition")
     candidate_evaluation: str = Field("", description="of the candidate, on calibration")
     candidate_test_evaluation: str = ""
-    suggestion: str = ""
-    suggestion_published: bool = False
+    suggestion: str = Field("", description="the newest one, for the live model")
+    suggested_on: str = Field("", description="the evaluation that it was made from")
+    suggestion_release: int = Field(0, description="number of the release that it went out with; 0: not yet")
+    reviewed: str = Field("", description="dataset version, model version and suggestion that FiftyOne shows")
+    review_views: dict[str, str] = Field({}, description="saved view -> path below the App's address")
     forecast_scores: dict[str, dict[str, float]] = Field(
         {}, description="suggestion -> what came true of its forecast, by name"
     )

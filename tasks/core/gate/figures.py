@@ -70,8 +70,7 @@ class Replicates:
 class Comparison:
     """Two models at the live model's operating precision. Recall by class is nan where a class has no ground truth.
 
-    units_worse: by class, units of the bootstrap in which the candidate finds fewer ground truths than the live model;
-    units_better: those in which it finds more, over all classes.
+    units_worse: by class, units of the bootstrap in which the candidate finds fewer ground truths than the live model.
     """
 
     precision: float
@@ -79,7 +78,6 @@ class Comparison:
     recall_difference: Replicates
     class_differences: tuple[Replicates, ...]
     units_worse: tuple[int, ...]
-    units_better: int
 
 
 def check_same_images(candidate: ModelOutcome, live: ModelOutcome, edition: Edition) -> None:
@@ -255,7 +253,6 @@ def compare(candidate: ModelOutcome, live: ModelOutcome, bootstrap: Bootstrap, e
         recall_difference=_replicates(recall[0] - recall[1]),
         class_differences=tuple(_replicates(a - b) for a, b in zip(*recall_by_class)),
         units_worse=tuple(int(n) for n in (gains < 0).sum(axis=0)),
-        units_better=int((gains.sum(axis=1) > 0).sum()),
     )
 
 

@@ -60,7 +60,9 @@ class Requirement:
         )
 
     def _written(self, figure: float) -> str:
-        return f"{100 * figure:+.1f} points" if self.in_points else f"{figure:.3f}"
+        if not self.in_points:
+            return f"{figure:.3f}"
+        return f"{100 * figure:+.1f} points" if figure else "0"
 
 
 def ap50_above(figure: Replicates, minimum: float) -> Requirement:

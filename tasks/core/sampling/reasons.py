@@ -27,7 +27,7 @@ Exhausted = tuple[AnyStrategy, Limit, int]  # a strategy, its limit without room
 
 def kept(charged: AnyStrategy, count: int, draw: Draw, batch: str, repeat: Repeat | None) -> str:
     seen = "" if isinstance(charged, RandomSampling) else f"{_seen(charged, count)} and "
-    in_spite = f", in spite of being a {repeat.kind} {repeat.detail}" if repeat else ""
+    in_spite = f", in spite of {repeat.kind} ({repeat.detail})" if repeat else ""
     return f"{KEPT} by {charged.name!r} for batch {batch!r}: it {seen}{_drawn(charged, draw)}{in_spite}"
 
 

@@ -1,7 +1,7 @@
 """Close-to-threshold rules: which are possible, which to choose, and how often their draws must succeed.
 
-A rule is a class, a confidence interval `(low, high)` with strict edges, and a minimum number of detections within it.
-It matches an image as the device's sampler matches it, with the same expression: `abs(confidence - threshold) < epsilon`.
+A rule is a class, a confidence interval `(low, high)` with strict edges, and a minimum number of detections in it. It
+matches an image by the expression of the device's sampler, `abs(confidence - threshold) < epsilon`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ PRIOR_IMAGES = 10  # images of the base rate that every rule's share is mixed wi
 MINIMUM_NEW_IMAGES = 3
 MINIMUM_NEW_SHARE = 0.01
 RATE_SLACK = 1.2  # no further rule once the rules match more than this times the budget's share of frames
-
-MAX_TRAFFIC_RECORDS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,10 @@ def candidates_of_matches(matches: Matches, confidence_floor: float) -> Candidat
 def candidates_of_traffic(
     records: Sequence[TrafficRecord], class_names: Sequence[str], confidence_floor: float
 ) -> Candidates:
-    """The candidates of the traffic log. A frame logged at rate r stands for 1 / r frames; unknown classes are left out."""
+    """The candidates of the traffic log. A frame that was logged at rate r stands for 1 / r frames.
+
+    Detections of classes beyond `class_names` are left out.
+    """
     class_ids = {name: class_id for class_id, name in enumerate(class_names)}
     seen = [
         (image, class_ids[name], confidence)
@@ -68,14 +69,6 @@ def candidates_of_traffic(
     image, class_id, confidence = np.array(seen, np.float64).reshape(-1, 3).T
     weight = np.array([1 / record.rate for record in records])
     return Candidates(image.astype(np.int64), class_id.astype(np.int64), confidence, weight)
-
-
-def thin_traffic(records: Sequence[TrafficRecord]) -> list[TrafficRecord]:
-    """At most 20,000 records, evenly spaced over cameras and time; enough for every figure that is made of them."""
-    ordered = sorted(records, key=lambda r: (r.camera, r.captured_at, r.class_names, r.confidences))
-    if len(ordered) <= MAX_TRAFFIC_RECORDS:
-        return ordered
-    return [ordered[row] for row in np.linspace(0, len(ordered) - 1, MAX_TRAFFIC_RECORDS).astype(int)]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -121,6 +114,19 @@ def match_rules(rules: Sequence[CandidateRule], candidates: Candidates) -> Boole
         objects = np.bincount(seen.image[close], minlength=candidates.images)
         matched[row] = objects >= rule.minimum_objects
     return matched
+
+
+def fit_rules(
+    matched: Booleans, has_miss: Booleans, traffic: Booleans, weight: Floats, share: float, share_of_rules: float
+) -> tuple[list[int], float]:
+    """The rows of the rules to use and the probability of each one's draw; no rows and 0.0 where none is of use.
+
+    Arguments as in `choose_rules`; share_of_rules: the part of the budget's share that is not exploration.
+    """
+    chosen = choose_rules(matched, has_miss, traffic, weight, share) if share_of_rules > 0 else []
+    if not chosen:
+        return [], 0.0
+    return chosen, draw_probability(traffic[chosen].sum(axis=0), weight, share_of_rules)
 
 
 def choose_rules(matched: Booleans, has_miss: Booleans, traffic: Booleans, weight: Floats, share: float) -> list[int]:
@@ -175,8 +181,9 @@ def credited_shares(traffic: Booleans, weight: Floats, probability: float) -> Fl
 
     traffic: (rules, frames) in the order of the strategies. The shares add up to what the rules keep together.
     """
-    earlier = np.cumsum(traffic, axis=0) - traffic
-    credited = traffic * probability * (1 - probability) ** earlier
+    matching = traffic.astype(np.int64)
+    earlier = matching.cumsum(axis=0) - matching
+    credited = matching * probability * (1 - probability) ** earlier
     return np.asarray(credited @ weight / weight.sum())
 
 

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tasks.core.settings import CloseToThreshold, Limit, RandomSampling, SamplingSettings
+from tasks.core.matching import Floats
+from tasks.core.settings import AnyStrategy, CloseToThreshold, Limit, RandomSampling, SamplingSettings, WindowType
 from tasks.core.suggestion.rules import CandidateRule
 
 EXPLORATION = "exploration"
@@ -20,32 +21,36 @@ def exploration_strategy(share: float) -> RandomSampling:
     return RandomSampling(name=EXPLORATION, type="random", traffic_percentage=float(f"{share:.6g}"))
 
 
-def rule_strategy(
-    number: int, rule: CandidateRule, class_name: str, probability: float, images_a_day: float
-) -> CloseToThreshold:
-    """A rule as a strategy whose limits are three times its expected images, an hour and a day, and at least 1.
+def rule_strategies(
+    rules: Sequence[CandidateRule], class_names: Sequence[str], probability: float, images_a_day: Floats
+) -> list[CloseToThreshold]:
+    """Rules as strategies. Limits, counted on each device, are three times the expected images, and at least 1.
 
-    images_a_day: what this strategy alone is expected to be credited with on one device.
+    images_a_day: (rules,) what each strategy alone is expected to be credited with, on one device.
     """
-    return CloseToThreshold(
-        name=f"rule-{number}-{class_name[:40]}-{rule.low:g}-{rule.high:g}",
-        type="close_to_threshold",
-        selected_class_names=(class_name,),
-        threshold=rule.threshold,
-        epsilon=rule.epsilon,
-        minimum_objects_close_to_threshold=rule.minimum_objects,
-        probability=probability,
-        limits=(
-            Limit(type="hourly", value=max(1, math.ceil(LIMIT_FACTOR * images_a_day / 24))),
-            Limit(type="daily", value=max(1, math.ceil(LIMIT_FACTOR * images_a_day))),
-        ),
-    )
+    return [
+        CloseToThreshold(
+            name=f"rule-{number}-{class_names[rule.class_id]}-{rule.low:g}-{rule.high:g}",
+            type="close_to_threshold",
+            selected_class_names=(class_names[rule.class_id],),
+            threshold=rule.threshold,
+            epsilon=rule.epsilon,
+            minimum_objects_close_to_threshold=rule.minimum_objects,
+            probability=probability,
+            limits=(_limit("hourly", images / 24), _limit("daily", images)),
+        )
+        for number, (rule, images) in enumerate(zip(rules, images_a_day.tolist()), start=1)
+    ]
+
+
+def _limit(window: WindowType, expected: float) -> Limit:
+    return Limit(type=window, value=max(1, math.ceil(LIMIT_FACTOR * expected)))
 
 
 def settings_with(
-    current: SamplingSettings | None, strategies: Sequence[RandomSampling | CloseToThreshold], **fitted: Any
+    current: SamplingSettings | None, strategies: Sequence[AnyStrategy], **fitted: Any
 ) -> SamplingSettings:
-    """The settings in force with other strategies and what was `fitted` to the model; the rest stays as it is."""
+    """The settings in force with other strategies and with what was `fitted` to the model; the rest stays as it is."""
     kept = dict(current) if current else {}
     return SamplingSettings(**{**kept, **fitted, "sampling_strategies": tuple(strategies)})
 
@@ -59,7 +64,7 @@ def settings_diff(old: SamplingSettings | None, new: SamplingSettings) -> tuple[
 
 def _keyed(value: Any) -> Any:
     """Strategies by name and limits by type instead of by position, at every depth."""
-    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
         return {item.get("name", item["type"]): _keyed(item) for item in value}
     if isinstance(value, dict):
         return {key: _keyed(item) for key, item in value.items()}
@@ -75,4 +80,4 @@ def _changes(path: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def _as_text(value: Any) -> str:
-    return value if value == ABSENT else json.dumps(value)
+    return ABSENT if value == ABSENT else json.dumps(value)

@@ -1,0 +1,290 @@
+"""`edgeloop ...`: the flows from a terminal. Errors are one line on stderr, exit code 2.
+
+Modules are imported inside the commands: `edgeloop explain` must not wait for Prefect, and the edge has no pandas.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Optional
+
+import typer
+
+from tasks.core.errors import EdgeloopError, SettingsError
+
+USAGE_ERROR = 2
+
+os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")  # no pickle that a checkpoint brings is ever executed
+
+app = typer.Typer(
+    name="edgeloop",
+    help="The self-hosted active-learning loop for edge computer vision.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except EdgeloopError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        print("edgeloop: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)  # the reader has seen enough
+
+
+def fail(error: EdgeloopError) -> None:
+    print(f"edgeloop: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.exit(USAGE_ERROR)
+
+
+def warn(line: str) -> None:
+    print(f"edgeloop: {line}", file=sys.stderr)
+
+
+SettingsFile = Annotated[Path, typer.Option("--settings", help="sampling settings, ours or Roboflow's (JSON or YAML)")]
+ConfigFile = Annotated[Path, typer.Option("--config", help="the project, as in configs/project.yaml")]
+
+
+@app.command()
+def explain(
+    settings: SettingsFile,
+    detections: Annotated[Path, typer.Option(help="what a model saw, one JSON line a frame")],
+    seed: Annotated[Optional[int], typer.Option(help="instead of the seed in the settings")] = None,  # noqa: UP045
+) -> None:
+    """Say for each frame whether it would be kept, and why. The same files give the same answer."""
+    from tasks.adapters.config import read_sampling
+    from tasks.core.explain import explain_lines
+
+    sampling, warnings = read_sampling(settings)
+    for line in warnings:
+        warn(line)
+    problems: list[str] = []
+    try:
+        with detections.open(encoding="utf-8") as lines:
+            for answer in explain_lines(lines, sampling, seed=seed, on_error=lambda e: problems.append(str(e))):
+                print(answer)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{detections}: cannot be read ({error}): name a file of JSON lines") from None
+    for line in problems:
+        warn(f"{detections}: {line}")
+    if problems:
+        raise typer.Exit(USAGE_ERROR)
+
+
+@app.command()
+def evaluate(
+    ground_truth: Annotated[Path, typer.Option(help="COCO file with images, categories and annotations")],
+    predictions: Annotated[Path, typer.Option(help="COCO results: a list of boxes with scores")],
+    out: Annotated[Path, typer.Option(help="folder for evaluation.json, matches.parquet, report.html and plots")],
+    beta: Annotated[float, typer.Option(help="F-beta of the operating thresholds")] = 1.0,
+) -> None:
+    """Find the confidence bands in which misses live, from two COCO files."""
+    from tasks.evaluate import evaluate_files
+
+    evaluation = evaluate_files(ground_truth, predictions, out, beta=beta)
+    for warning in evaluation.warnings:
+        warn(warning)
+    for name, figures in evaluation.classes.items():
+        print(
+            f"{name}: {figures.ground_truths} labelled, {figures.misses} missed at threshold {figures.threshold:.3f}, "
+            f"{figures.blind} of them blind"
+        )
+    print(f"AP50 {evaluation.coco['AP50']:.3f}, AP {evaluation.coco['AP']:.3f}; report: {out / 'report.html'}")
+
+
+@app.command()
+def suggest(
+    evaluation: Annotated[Path, typer.Option(help="folder that edgeloop evaluate wrote")],
+    budget: Annotated[float, typer.Option(help="images a day that people can label")],
+    frames: Annotated[float, typer.Option(help="frames a day, after duplicates")],
+    out: Annotated[Path, typer.Option(help="where the sampling settings go (JSON)")],
+    traffic: Annotated[Optional[Path], typer.Option(help="traffic log: JSON lines of confidences")] = None,  # noqa: UP045
+    exploration: Annotated[float, typer.Option(help="share of the budget drawn at random")] = 0.2,
+    seed: Annotated[int, typer.Option(help="seed of the settings")] = 0,
+) -> None:
+    """Turn an evaluation and a budget into sampling settings, with a forecast of what they will bring."""
+    from flows.suggest import story
+    from tasks.suggest import suggest_from_files
+
+    suggestion = suggest_from_files(evaluation, budget, frames, traffic, exploration, seed)
+    for warning in suggestion.warnings:
+        warn(warning)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(suggestion.settings.model_dump_json(indent=1))
+    out.with_suffix(".suggestion.json").write_bytes(suggestion.to_json())
+    print(story(suggestion))
+    print(f"\nsettings: {out}    evidence: {out.with_suffix('.suggestion.json')}")
+
+
+@app.command()
+def collect(
+    source: Annotated[list[str], typer.Option(help="video, folder, webcam number or rtsp://; several are several cameras")],
+    settings: SettingsFile,
+    bucket: Annotated[str, typer.Option(help="file:///folder or s3://bucket/prefix")],
+    model: Annotated[str, typer.Option(help="ONNX file, or stub")] = "stub",
+    device: Annotated[str, typer.Option(help="name of this device")] = "device",
+    project: Annotated[str, typer.Option(help="name of the project")] = "default",
+    classes: Annotated[str, typer.Option(help="the project's classes, comma separated; empty: those of the model")] = "",
+    model_classes: Annotated[str, typer.Option(help="class names of a model without metadata: coco80 or a list")] = "",
+    outbox: Annotated[Path, typer.Option(help="folder of the spool")] = Path("outbox"),
+    max_frames: Annotated[Optional[int], typer.Option(help="stop after so many frames")] = None,  # noqa: UP045
+) -> None:
+    """Collect in the foreground, without any Prefect server. Ctrl-C drains and stops; the outbox keeps the rest."""
+    from tasks.adapters.config import bucket_url, read_sampling
+    from tasks.collector import run_collector
+    from tasks.core.settings import CameraSettings, DeviceSettings, validated
+
+    sampling, warnings = read_sampling(settings)
+    for line in warnings:
+        warn(line)
+    cameras = [{"name": f"camera-{n}" if len(source) > 1 else "camera", "source": s} for n, s in enumerate(source)]
+    given = {
+        "name": device,
+        "project": project,
+        "bucket": bucket_url(bucket),
+        "cameras": [CameraSettings(**camera) for camera in cameras],
+        "outbox": str(outbox),
+    }
+    status = run_collector(
+        validated(DeviceSettings, given, "edgeloop collect"),
+        model=model,
+        sampling=sampling,
+        project_classes=tuple(classes.split(",")) if classes else None,
+        model_classes=model_classes_of(model_classes),
+        max_frames=max_frames,
+        follow_releases=False,
+        stop=stop_on_signals(),
+    )
+    kept = ", ".join(f"{n} by {name}" for name, n in status.kept_by_strategy.items()) or "none"
+    print(f"{status.frames} frames decided, {status.kept} kept ({kept}), {status.uploaded} uploaded")
+    for reason, number in status.drops.items():
+        print(f"dropped {number}: {reason}")
+    if status.last_error:
+        warn(status.last_error)
+
+
+def model_classes_of(text: str) -> str | tuple[str, ...] | None:
+    """`coco80`, a list of names, or nothing."""
+    if not text:
+        return None
+    return text if text == "coco80" else tuple(text.split(","))
+
+
+def stop_on_signals() -> threading.Event:
+    """Set by SIGTERM or Ctrl-C, so that the collector drains instead of dying."""
+    stop = threading.Event()
+
+    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    return stop
+
+
+@app.command()
+def loop(config: ConfigFile = Path("configs/project.yaml")) -> None:
+    """One central turn: everything whose inputs are in the bucket. Ends by naming what it waits for."""
+    from flows.loop import loop as turn_flow
+    from tasks.adapters.config import read_project
+
+    turn = turn_flow(read_project(config))
+    print(f"Turn {turn.number}")
+    for line in turn.done or ("nothing was new",):
+        print(f"  done: {line}")
+    for line in turn.waits_for:
+        print(f"  waits for: {line}")
+
+
+@app.command()
+def approve(
+    suggestion: Annotated[str, typer.Argument(help="id, as edgeloop loop names it")],
+    config: ConfigFile = Path("configs/project.yaml"),
+) -> None:
+    """Let suggested settings go out with the next turn."""
+    from tasks.adapters.config import read_project
+    from tasks.suggest import approve as approve_suggestion
+
+    approval = approve_suggestion(read_project(config), suggestion, by=getpass.getuser())
+    print(f"approved by {approval.approved_by}: edgeloop loop releases it")
+
+
+@app.command(name="import")
+def import_dataset(
+    dataset: Annotated[Path, typer.Argument(help="folder in YOLO, COCO or VOC layout")],
+    config: ConfigFile = Path("configs/project.yaml"),
+    model: Annotated[Optional[Path], typer.Option(help="ONNX file to evaluate on it at once")] = None,  # noqa: UP045
+    model_classes: Annotated[str, typer.Option(help="class names of a model without metadata: coco80 or a list")] = "",
+    rename: Annotated[Optional[list[str]], typer.Option(help="class of the dataset = class of the project")] = None,  # noqa: UP045
+) -> None:
+    """Take a labelled dataset in. Its test split becomes a legacy test edition; with a model it is evaluated at once."""
+    from flows.import_dataset import import_dataset as import_flow
+    from tasks.adapters.config import project_for_import, read_project
+
+    if not config.exists():
+        project_for_import(config, dataset, renames_of(rename or []))
+        print(f"wrote {config}: look at it before the first turn")
+    project = read_project(config)
+    if model_classes:
+        project = project.model_copy(update={"model_classes": model_classes_of(model_classes)})
+    for line in import_flow(project, dataset, model, renames_of(rename or [])):
+        print(line)
+
+
+def renames_of(pairs: list[str]) -> dict[str, str]:
+    """`old=new` pairs."""
+    for pair in pairs:
+        if pair.count("=") != 1:
+            raise SettingsError(f"--rename {pair!r}: write it as old=new")
+    return dict(pair.split("=") for pair in pairs)
+
+
+@app.command()
+def upload(config: Annotated[Path, typer.Option(help="the device, as in configs/device.yaml")]) -> None:
+    """Deliver what a device's outbox holds, when its collector does not run."""
+    from flows.upload import upload as upload_flow
+    from tasks.adapters.config import read_device
+
+    print(f"{upload_flow(read_device(config))} samples delivered")
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(help="chooses the world")] = 0,
+    folder: Annotated[Path, typer.Option(help="where the demo lives")] = Path("demo"),
+    data: Annotated[Optional[Path], typer.Option(help="labelled photographs instead of the simulated yard")] = None,  # noqa: UP045
+    model: Annotated[str, typer.Option(help="ONNX file that the device starts with, or stub")] = "stub",
+    weights: Annotated[Optional[Path], typer.Option(help="checkpoint to train from")] = None,  # noqa: UP045
+) -> None:
+    """The whole loop on this machine, people simulated, no network needed."""
+    from flows.demo import run_demo
+
+    run_demo(folder, seed=seed, data=data, model=model, weights=weights)
+
+
+@app.command()
+def ui(
+    folder: Annotated[Path, typer.Option(help="folder of a demo")] = Path("demo"),
+    prefect_port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 4200,
+    fiftyone_port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 5151,
+) -> None:
+    """Open a demo's pages: the Prefect UI and the FiftyOne App, on loopback until Ctrl-C."""
+    from flows.demo.ui import serve
+
+    serve(folder, prefect_port=prefect_port, fiftyone_port=fiftyone_port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Model version x dataset version -> thresholds, bands and figures, with the pages that show them."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from prefect import flow
+
+from tasks.artifacts import picture, tell_markdown
+from tasks.central import Central
+from tasks.core import layout
+from tasks.core.entities import Evaluation
+from tasks.core.settings import ProjectSettings
+from tasks.evaluate import evaluate_split
+
+
+@flow(name="evaluate", flow_run_name="evaluate {model_version} on {dataset_version}")
+def evaluate(project: ProjectSettings, model_version: str, dataset_version: str) -> tuple[Evaluation, Evaluation]:
+    """Thresholds and bands from calibration; AP and recall at these thresholds on the newest test edition."""
+    calibration = evaluate_split(project, model_version, dataset_version, "calibration")
+    test = evaluate_split(project, model_version, dataset_version, "test", calibration.thresholds)
+    tell(project, calibration, test)
+    return calibration, test
+
+
+def tell(project: ProjectSettings, calibration: Evaluation, test: Evaluation) -> None:
+    """The story of an evaluation in the Prefect UI."""
+    lines = [
+        f"# Model {calibration.model_version} on dataset {calibration.dataset_version}",
+        "",
+        f"On {test.images} test images: **AP50 {test.coco.get('AP50', 0):.3f}**, recall "
+        f"{test.recall or 0:.3f}, precision {test.precision or 0:.3f} at the operating thresholds.",
+        "",
+        "| class | labelled | threshold | missed | blind | misses by band |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, figures in calibration.classes.items():
+        bands = ", ".join(f"{b.low:.3g}-{b.high:.3g}: {b.misses}" for b in figures.bands if b.misses)
+        row = [name, figures.ground_truths, f"{figures.threshold:.2f}", figures.misses, figures.blind, bands or "none"]
+        lines.append("| " + " | ".join(str(cell) for cell in row) + " |")
+    lines += ["", *(f"- {warning}" for warning in calibration.warnings), "", plot_of(project, calibration)]
+    tell_markdown(f"evaluation-{calibration.model_version}", "\n".join(lines), "Where the misses are")
+
+
+def plot_of(project: ProjectSettings, evaluation: Evaluation) -> str:
+    """The bands as a picture inside the markdown."""
+    with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
+        path = Path(folder) / "bands.png"
+        Central(project).bucket.download(layout.evaluation_file(evaluation.evaluation, path.name), path)
+        return picture(path, "misses by confidence band")

@@ -1,0 +1,36 @@
+"""Offer batches to people, and take in what they have done. Nothing here waits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from prefect import flow
+
+from tasks.artifacts import tell_table
+from tasks.core.settings import ProjectSettings, Thresholds
+from tasks.label import Pulled, offer_batch, pull_batch
+
+
+@flow(name="label", flow_run_name="label {project.project}")
+def label(
+    project: ProjectSettings, new: Sequence[str], open_batches: Mapping[str, int], thresholds: Thresholds
+) -> list[Pulled]:
+    """Offer the `new` batches; pull all open ones (batch -> the revision that is known)."""
+    offered = [offer_batch(project, batch, thresholds) for batch in new]
+    pulled = [pull_batch(project, batch, revision) for batch, revision in open_batches.items()]
+    where = {o.batch_id: o.where for o in offered}
+    rows = [
+        {
+            "batch": p.batch_id,
+            "offered": p.status.offered,
+            "done": p.status.done,
+            "skipped": p.status.skipped,
+            "boxes": p.boxes,
+            "corrections": p.corrections,
+            "revision": p.revision,
+            "where": where.get(p.batch_id, ""),
+        }
+        for p in pulled
+    ]
+    tell_table("labelling", rows, "Batches that people have in hand")
+    return pulled

@@ -1,0 +1,238 @@
+"""START HERE: one central turn of the loop, top to bottom.
+
+    devices' samples -> batches -> labels -> dataset version -> evaluation -> candidate -> gate -> suggestion -> release
+
+A turn does every step whose inputs are in the bucket and ends by naming what it waits for; call it again when that is
+there. It never waits itself, and an interrupted turn goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from prefect import flow
+
+from flows.evaluate import evaluate
+from flows.ingest import ingest
+from flows.label import label
+from flows.redeploy import gate, redeploy
+from flows.retrain import retrain
+from flows.suggest import suggest
+from tasks.artifacts import tell_markdown
+from tasks.core.entities import STUB, Evaluation, Turn
+from tasks.core.errors import ReviewUnavailable
+from tasks.core.settings import ProjectSettings
+from tasks.evaluate import sync_review
+from tasks.redeploy import first_model, live_release, thresholds_in_force
+from tasks.retrain import build_dataset, lacking_splits, new_training_images
+from tasks.suggest import approved_suggestion, score_forecast
+from tasks.turn import open_turn, read_evaluation, save_turn
+
+
+@flow(name="loop", flow_run_name="turn of {project.project}")
+def loop(project: ProjectSettings) -> Turn:
+    """One turn. The answer says what was done and what the loop waits for."""
+    turn = open_turn(project)
+    turn = start_devices(project, turn)
+    turn = take_in_samples(project, turn)
+    turn = ask_for_labels(project, turn)
+    turn = freeze_labels(project, turn)
+    if turn.dataset_version:
+        turn = evaluate_live_model(project, turn)
+        turn = train_a_candidate(project, turn)
+        turn = judge_the_candidate(project, turn)
+        turn = propose_what_to_collect(project, turn)
+        turn = release_what_is_decided(project, turn)
+        turn = update_review(project, turn)
+    return close(project, turn)
+
+
+def start_devices(project: ProjectSettings, turn: Turn) -> Turn:
+    """Release 1: the model that there is, or none, with the project's own sampling settings."""
+    live = live_release(project)
+    if live is None:
+        model = first_model(project)
+        live = redeploy(project, model, {}, project.sampling, "The first release.")
+        turn = did(turn, f"released {live.group}/{live.number}: model {model}, the project's own sampling settings")
+    return save_turn(project, having(turn, live_model=live.model_version, release_number=live.number))
+
+
+def take_in_samples(project: ProjectSettings, turn: Turn) -> Turn:
+    """New segments become batches."""
+    brought = [i for i in ingest(project) if i.samples]
+    batches = {batch: 0 for i in brought for batch in i.batches}
+    if brought:
+        turn = did(turn, f"took in {sum(i.samples for i in brought)} samples from {len(brought)} devices")
+    return save_turn(
+        project,
+        having(
+            turn,
+            ingested=turn.ingested | {i.device: i.samples for i in brought},
+            batches=batches | turn.batches,
+            open_batches=(*turn.open_batches, *(b for b in batches if b not in turn.batches)),
+        ),
+    )
+
+
+def ask_for_labels(project: ProjectSettings, turn: Turn) -> Turn:
+    """Batches are offered once; what people have done since is pulled."""
+    if not turn.open_batches:
+        return turn
+    never_pulled = [batch for batch in turn.open_batches if not turn.batches[batch]]
+    in_hand = {batch: turn.batches[batch] for batch in turn.open_batches}
+    pulled = label(project, never_pulled, in_hand, thresholds_in_force(project))
+    still_open = tuple(p.batch_id for p in pulled if not p.status.complete)
+    new = [p for p in pulled if p.revision != turn.batches[p.batch_id]]
+    if new:
+        turn = did(
+            turn, f"pulled labels of {sum(p.status.done for p in new)} images with {sum(p.boxes for p in new)} boxes"
+        )
+    revisions = {p.batch_id: p.revision for p in pulled}
+    return save_turn(project, having(turn, batches=turn.batches | revisions, open_batches=still_open))
+
+
+def freeze_labels(project: ProjectSettings, turn: Turn) -> Turn:
+    """The newest labels of all batches as a dataset version."""
+    if not any(turn.batches.values()):
+        return turn
+    dataset = build_dataset(project, turn.batches, turn.dataset_version)
+    if dataset.dataset_version == turn.dataset_version:
+        return turn
+    counts = ", ".join(f"{n} {split}" for split, n in sorted(dataset.counts.items()))
+    turn = did(turn, f"froze dataset {dataset.dataset_version}: {counts}")
+    stale = {"evaluation": "", "test_evaluation": ""}
+    return save_turn(project, having(turn, dataset_version=dataset.dataset_version, **stale))
+
+
+def evaluate_live_model(project: ProjectSettings, turn: Turn) -> Turn:
+    """Where the live model's misses are now, and whether the last forecast came true."""
+    if turn.live_model == STUB or turn.evaluation:
+        return turn
+    if lacking := lacking_splits(project, turn.dataset_version):
+        return waiting(turn, lacking)
+    calibration, test = evaluate(project, turn.live_model, turn.dataset_version)
+    turn = did(turn, f"evaluated the live model {turn.live_model}: {figures(test)}")
+    if turn.suggestion_release:
+        score = score_forecast(project, turn.suggestion, turn.suggestion_release, turn.dataset_version)
+        turn = having(turn, forecast_scores=turn.forecast_scores | {turn.suggestion: score})
+    return save_turn(project, having(turn, evaluation=calibration.evaluation, test_evaluation=test.evaluation))
+
+
+def train_a_candidate(project: ProjectSettings, turn: Turn) -> Turn:
+    """When there are enough new labels."""
+    if turn.trained_on == turn.dataset_version:
+        return turn
+    if lacking := lacking_splits(project, turn.dataset_version):
+        return waiting(turn, lacking)
+    new = new_training_images(project, turn.dataset_version, turn.trained_on)
+    needed = project.new_labels if turn.trained_on else project.minimum_labels
+    if new < needed:
+        return waiting(turn, f"{needed - new} more labelled training images before the next training")
+    model = retrain(project, turn.dataset_version, turn.live_model)
+    turn = did(turn, f"trained model {model.model_version} from {model.trained_from}")
+    calibration, test = evaluate(project, model.model_version, turn.dataset_version)
+    return save_turn(
+        project,
+        having(
+            turn,
+            trained_on=turn.dataset_version,
+            candidate=model.model_version,
+            candidate_evaluation=calibration.evaluation,
+            candidate_test_evaluation=test.evaluation,
+            verdict=None,
+        ),
+    )
+
+
+def judge_the_candidate(project: ProjectSettings, turn: Turn) -> Turn:
+    """The gate decides; an accepted candidate is live from the next release on."""
+    if not turn.candidate or turn.verdict is not None:
+        return turn
+    verdict = gate(
+        project,
+        turn.candidate,
+        turn.live_model,
+        turn.dataset_version,
+        read_evaluation(project, turn.candidate_evaluation).thresholds,
+        read_evaluation(project, turn.evaluation).thresholds if turn.evaluation else {},
+    )
+    turn = did(having(turn, verdict=verdict), f"the gate found model {turn.candidate} {verdict.verdict}")
+    if verdict.verdict == "accepted":
+        turn = having(
+            turn,
+            live_model=turn.candidate,
+            evaluation=turn.candidate_evaluation,
+            test_evaluation=turn.candidate_test_evaluation,
+        )
+    return save_turn(project, turn)
+
+
+def propose_what_to_collect(project: ProjectSettings, turn: Turn) -> Turn:
+    """Sampling settings fitted to the live model's newest evaluation."""
+    if not turn.evaluation or turn.suggested_on == turn.evaluation:
+        return turn
+    suggestion = suggest(project, turn.live_model, turn.evaluation)
+    turn = did(turn, f"suggested settings {suggestion.suggestion}: {len(suggestion.rules)} rules and exploration")
+    fresh = {"suggestion": suggestion.suggestion, "suggested_on": turn.evaluation, "suggestion_release": 0}
+    return save_turn(project, having(turn, **fresh))
+
+
+def release_what_is_decided(project: ProjectSettings, turn: Turn) -> Turn:
+    """An accepted model goes out, with the suggested settings as soon as they are approved, else the project's own."""
+    if not turn.evaluation or turn.suggestion_release:
+        return turn
+    live = live_release(project)
+    suggestion = approved_suggestion(project, turn.suggestion)
+    if suggestion is None:
+        turn = waiting(turn, f"approval of suggestion {turn.suggestion} (edgeloop approve)")
+        if live is not None and live.model_version == turn.live_model:
+            return turn
+    settings = suggestion.settings if suggestion else project.sampling
+    reason = f"Settings of suggestion {turn.suggestion}." if suggestion else "A new model, the project's own settings."
+    release = redeploy(project, turn.live_model, read_evaluation(project, turn.evaluation).thresholds, settings, reason)
+    turn = did(turn, f"released {release.group}/{release.number}: model {release.model_version}. {reason}")
+    published = release.number if suggestion else 0
+    return save_turn(project, having(turn, release_number=release.number, suggestion_release=published))
+
+
+def update_review(project: ProjectSettings, turn: Turn) -> Turn:
+    """FiftyOne in step with the newest dataset and the live model."""
+    wanted = f"{turn.dataset_version} {turn.live_model} {turn.suggestion}"
+    if not project.review or turn.reviewed == wanted:
+        return turn
+    try:
+        views = sync_review(project, turn.dataset_version, turn.live_model, turn.evaluation, turn.suggestion)
+    except ReviewUnavailable as error:
+        return did(turn, f"FiftyOne was left as it is: {error}")
+    turn = did(turn, f"brought FiftyOne into step: {len(views)} saved views")
+    return save_turn(project, having(turn, reviewed=wanted, review_views=views))
+
+
+def close(project: ProjectSettings, turn: Turn) -> Turn:
+    """Name what the loop waits for, and end the turn."""
+    for batch in turn.open_batches:
+        turn = waiting(turn, f"labels of batch {batch}")
+    if not turn.open_batches:
+        turn = waiting(turn, f"new samples from devices of group {project.group}")
+    turn = save_turn(project, having(turn, finished_at=datetime.now(timezone.utc)))
+    lines = [f"# Turn {turn.number}", "", "Done:", "", *(f"- {line}" for line in turn.done or ("nothing was new",))]
+    lines += ["", "Waits for:", "", *(f"- {line}" for line in turn.waits_for)]
+    tell_markdown(f"turn-{project.project}", "\n".join(lines), "What a turn did and what the loop waits for")
+    return turn
+
+
+def having(turn: Turn, **changes: Any) -> Turn:
+    return turn.model_copy(update=changes)
+
+
+def did(turn: Turn, sentence: str) -> Turn:
+    return having(turn, done=(*turn.done, sentence))
+
+
+def waiting(turn: Turn, sentence: str) -> Turn:
+    return turn if sentence in turn.waits_for else having(turn, waits_for=(*turn.waits_for, sentence))
+
+
+def figures(evaluation: Evaluation) -> str:
+    return f"AP50 {evaluation.coco['AP50']:.3f}, recall {evaluation.recall or 0:.3f} on {evaluation.images} test images"

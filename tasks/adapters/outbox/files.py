@@ -1,0 +1,61 @@
+"""Files that are whole or absent: written under a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+TEMPORARY = ".tmp"
+
+
+def write_durably(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Replace `path` by `data`: a reader, and with `sync` a power cut, sees the old content or the new one.
+
+    The new name itself is durable after `sync_folder`. Raises OSError and leaves no temporary file.
+    """
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names that were added to or removed from `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporary_files(folder: Path) -> int:
+    """Remove what a killed process left half written; how many files that were."""
+    leftovers = [path for path in folder.iterdir() if path.name.endswith(TEMPORARY) and path.name.startswith(".")]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def write_checked(path: Path, data: bytes) -> None:
+    """`data` behind a first line that holds its sha256, durably."""
+    write_durably(path, hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+    sync_folder(path.parent)
+
+
+def read_checked(path: Path) -> bytes | None:
+    """What `write_checked` wrote; None when there is no such file or its content is not what was written."""
+    try:
+        digest, _, data = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest().encode() == digest else None

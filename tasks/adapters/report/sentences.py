@@ -1,0 +1,112 @@
+"""What the figures say, in sentences for somebody who is no statistician."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from tasks.core.entities import Band, ClassEvaluation, Estimate, Evaluation, Forecast, Suggestion
+
+MAIN_SHARE = 0.5  # a run of bands is named when it holds this share of the misses that a rule can see
+
+
+def evaluation_sentence(evaluation: Evaluation) -> str:
+    """The whole evaluation in a line or two."""
+    classes = evaluation.classes.values()
+    truths, misses = sum(c.ground_truths for c in classes), sum(c.misses for c in classes)
+    if not truths:
+        return f"None of the {counted(evaluation.images, 'image')} has a labelled object, so nothing can be missed."
+    out_of_reach, blind = sum(c.out_of_reach for c in classes), sum(c.blind for c in classes)
+    return (
+        f"In {counted(evaluation.images, 'image')} the model finds {truths - misses:,} of "
+        f"{counted(truths, 'labelled object')} and misses {misses:,} ({share(misses, truths)}). "
+        f"A rule on the device could see a candidate for {misses - out_of_reach:,} of the misses; "
+        f"{blind:,} have none at any confidence, and {out_of_reach - blind:,} lie below what devices keep."
+    )
+
+
+def class_sentence(name: str, of_class: ClassEvaluation, floor: float) -> str:
+    """One class: how many are missed, where most of the reachable misses lie, and how many are blind."""
+    if not of_class.ground_truths:
+        return f"No labelled {name} is in these images."
+    start = f"Of {counted(of_class.ground_truths, f'labelled {name!r} object')}"
+    if not of_class.misses:
+        return f"{start} none is missed."
+    parts = [f"{start} {of_class.misses:,} {'is' if of_class.misses == 1 else 'are'} missed"]
+    run = main_run([band for band in of_class.bands if band.low >= floor])
+    if run:
+        inside = sum(band.misses for band in run)
+        parts.append(f"{inside:,} of them have a candidate between {run[0].low:.2f} and {run[-1].high:.2f}")
+    if of_class.blind:
+        verb = "is" if of_class.blind == 1 else "are"
+        parts.append(f"{of_class.blind:,} {verb} blind: no confidence rule can find them")
+    return "; ".join(parts) + "."
+
+
+def main_run(bands: Sequence[Band]) -> list[Band]:
+    """The shortest run of neighbouring bands with at least half of their misses; of equals the one with most."""
+    upto = [0, *accumulate(band.misses for band in bands)]
+    if not upto[-1]:
+        return []
+    runs = [
+        (end - start, -(upto[end] - upto[start]), start, end)
+        for start in range(len(bands))
+        for end in range(start + 1, len(bands) + 1)
+        if upto[end] - upto[start] >= MAIN_SHARE * upto[-1]
+    ]
+    _, _, start, end = min(runs)
+    return list(bands[start:end])
+
+
+def suggestion_sentence(suggestion: Suggestion) -> str:
+    """What would be collected and what it is worth against the same number of random images."""
+    forecast = suggestion.forecast
+    if not suggestion.rules:
+        return (
+            f"No rule beats a random draw here, so all {suggestion.budget_images_a_day:,.0f} images a day are drawn at "
+            f"random; {estimate_percent(forecast.share_with_miss_random)} of them will show a miss."
+        )
+    times = forecast.share_with_miss.value / max(forecast.share_with_miss_random.value, 1e-9)
+    return (
+        f"{counted(len(suggestion.rules), 'rule')} would collect about {forecast.images_a_day.value:,.0f} images a day "
+        f"of {suggestion.frames_a_day:,.0f} frames. {estimate_percent(forecast.share_with_miss)} of them show something "
+        f"that the model misses, against {estimate_percent(forecast.share_with_miss_random)} of random images"
+        + (f": {times:.1f} times as many." if times >= 1.05 else ".")
+        + f" Out of reach stay {estimate_percent(forecast.misses_blind)} of all misses: only random images find those."
+    )
+
+
+def forecast_rows(forecast: Forecast) -> list[tuple[str, Estimate, bool]]:
+    """Name, estimate, and whether it is a share, of every figure of a forecast."""
+    return [
+        ("images a day", forecast.images_a_day, False),
+        ("of which drawn at random", forecast.images_a_day_random, False),
+        ("share of images with a miss, by the rules", forecast.share_with_miss, True),
+        ("share of images with a miss, at random", forecast.share_with_miss_random, True),
+        ("misses an image", forecast.misses_an_image, False),
+        ("misses a box", forecast.misses_a_box, False),
+        ("share of all misses within reach of the rules", forecast.misses_reached, True),
+        ("share of all misses that no rule can see", forecast.misses_blind, True),
+    ]
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+
+
+def share(part: float, whole: float) -> str:
+    return f"{part / whole:.0%}" if whole else "none"
+
+
+def estimate_percent(estimate: Estimate) -> str:
+    """`42% (35 to 49)`."""
+    return f"{estimate.value:.0%} ({estimate.low * 100:.0f} to {estimate.high * 100:.0f})"
+
+
+def estimate_text(estimate: Estimate, is_share: bool = False) -> str:
+    """A figure with its interval, with as many digits as it deserves."""
+    if is_share:
+        return estimate_percent(estimate)
+    digits = 0 if estimate.value >= 20 else 1 if estimate.value >= 2 else 2
+    return f"{estimate.value:,.{digits}f} ({estimate.low:,.{digits}f} to {estimate.high:,.{digits}f})"

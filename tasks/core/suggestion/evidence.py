@@ -1,0 +1,167 @@
+"""What a suggestion is made from: the budget, the labelled calibration images, and the traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.core.bands import misses_by_image, out_of_reach, threshold_column
+from tasks.core.bootstrap import Bootstrap, cluster_bootstrap
+from tasks.core.entities import Evaluation, TrafficRecord
+from tasks.core.errors import DataError, NotEnoughData, SettingsError
+from tasks.core.matching import Booleans, Floats, Integers, Matches
+from tasks.core.suggestion.rules import CandidateRule, candidates_of_matches, candidates_of_traffic, match_rules
+
+FOLDS = 5
+FEW_IMAGES = 50  # from here on a calibration set serves
+MAX_TRAFFIC_RECORDS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Images a day that people can label, and the frames a day, after duplicates, that they are chosen from.
+
+    Raises SettingsError for numbers that cannot be meant.
+    """
+
+    images_a_day: float
+    frames_a_day: float
+    exploration: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.images_a_day < np.inf:
+            raise SettingsError(
+                f"suggestion: a budget of {self.images_a_day} images a day buys nothing: give a number above 0"
+            )
+        if not 0 < self.frames_a_day < np.inf:
+            raise SettingsError(
+                f"suggestion: {self.frames_a_day} frames a day: give the number that the devices see, above 0"
+            )
+        if not 0 < self.exploration <= 1:
+            raise SettingsError(
+                f"suggestion: exploration {self.exploration} must be above 0 and at most 1: without a random share, "
+                f"misses beyond the rules are never found and field recall cannot be estimated"
+            )
+
+    @property
+    def share(self) -> float:
+        """b: the share of all frames that can be labelled."""
+        return min(1.0, self.images_a_day / self.frames_a_day)
+
+    @property
+    def for_rules(self) -> float:
+        return self.share * (1 - self.exploration)
+
+    @property
+    def for_exploration(self) -> float:
+        return self.share * self.exploration
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """The calibration images: (images,) counts of what is in them, and (rules, images) which rule matches which."""
+
+    ground_truths: Integers
+    misses: Integers
+    out_of_reach: Integers
+    matched: Booleans
+    bootstrap: Bootstrap
+    fold: Integers  # (images,) from 0 to 4; the images of a cluster share it
+
+    @property
+    def images(self) -> int:
+        return len(self.misses)
+
+    @property
+    def has_miss(self) -> Booleans:
+        return self.misses > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """A uniform sample of all frames: (rules, frames) which rule matches which, and how many frames each stands for."""
+
+    matched: Booleans
+    weight: Floats
+    bootstrap: Bootstrap
+
+
+def labelled_images(
+    matches: Matches,
+    clusters: Sequence[str],
+    evaluation: Evaluation,
+    rules: Sequence[CandidateRule],
+    *,
+    replicates: int,
+    seed: int,
+) -> Labelled:
+    """The calibration images as evidence, at the evaluation's thresholds.
+
+    Raises NotEnoughData without an image, DataError where the inputs are not of the same images.
+    """
+    if not matches.images:
+        raise NotEnoughData(f"suggestion: there is no labelled calibration image: label {FEW_IMAGES} or more")
+    if not matches.images == len(clusters) == evaluation.images:
+        raise DataError(
+            f"suggestion: {matches.images} matched images, {len(clusters)} clusters and an evaluation of "
+            f"{evaluation.images} images: all three must be of the same calibration set"
+        )
+    thresholds = threshold_column(evaluation.thresholds, list(evaluation.classes))
+    lost = matches.truths.image[out_of_reach(matches, thresholds, evaluation.confidence_floor)]
+    ground_truths = np.bincount(matches.truths.image, minlength=matches.images)
+    misses = misses_by_image(matches, thresholds)
+    confidence = np.bincount(matches.detections.image, matches.detections.confidence, matches.images)
+    bootstrap = cluster_bootstrap(clusters, replicates=replicates, seed=seed)
+    return Labelled(
+        ground_truths=ground_truths,
+        misses=misses,
+        out_of_reach=np.bincount(lost, minlength=matches.images),
+        matched=match_rules(rules, candidates_of_matches(matches, evaluation.confidence_floor)),
+        bootstrap=bootstrap,
+        fold=_folds(bootstrap, bootstrap.sums(confidence, ground_truths, misses), seed),
+    )
+
+
+def _folds(bootstrap: Bootstrap, sums: Floats, seed: int) -> Integers:
+    """(images,) folds. Units are dealt out at random, but in the order of their figures and not of the input."""
+    fold_of_unit = np.empty(bootstrap.units, np.int64)
+    fold_of_unit[np.lexsort(sums.T)] = np.random.default_rng(seed).permutation(bootstrap.units) % FOLDS
+    return fold_of_unit[bootstrap.unit_of_image]
+
+
+def traffic_or_calibration(
+    records: Sequence[TrafficRecord] | None,
+    evaluation: Evaluation,
+    rules: Sequence[CandidateRule],
+    labelled: Labelled,
+    *,
+    replicates: int,
+    seed: int,
+) -> tuple[Traffic, list[str]]:
+    """The traffic log of the evaluated model, or else the calibration images; and what the user must know of it."""
+    log = [r for r in records or () if evaluation.model_version in ("", r.model_version)]
+    warnings = []
+    foreign = len(records or ()) - len(log)
+    if foreign:
+        warnings.append(
+            f"traffic log: {foreign} records of other model versions are left out, as confidences do not carry over"
+        )
+    if not log:
+        warnings.append("no traffic log of this model version: the calibration images stand for the traffic")
+        return Traffic(labelled.matched, np.ones(labelled.images), labelled.bootstrap), warnings
+
+    log = _thin(log)
+    candidates = candidates_of_traffic(log, list(evaluation.classes), evaluation.confidence_floor)
+    clusters = [f"{record.camera} {record.captured_at:%Y-%m-%dT%H}" for record in log]
+    bootstrap = cluster_bootstrap(clusters, replicates=replicates, seed=seed)
+    return Traffic(match_rules(rules, candidates), candidates.weight, bootstrap), warnings
+
+
+def _thin(records: Sequence[TrafficRecord]) -> list[TrafficRecord]:
+    """At most 20,000 records, evenly spaced over cameras and time."""
+    ordered = sorted(records, key=lambda r: (r.camera, r.captured_at, r.class_names, r.confidences))
+    if len(ordered) <= MAX_TRAFFIC_RECORDS:
+        return ordered
+    return [ordered[row] for row in np.linspace(0, len(ordered) - 1, MAX_TRAFFIC_RECORDS).astype(int)]
