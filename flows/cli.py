@@ -130,20 +130,25 @@ def suggest(
 
 @app.command()
 def collect(
-    source: Annotated[list[str], typer.Option(help="video, folder, webcam number or rtsp://; several are several cameras")],
+    source: Annotated[
+        list[str], typer.Option(help="video, folder, webcam number or rtsp://; several are several cameras")
+    ],
     settings: SettingsFile,
     bucket: Annotated[str, typer.Option(help="file:///folder or s3://bucket/prefix")],
     model: Annotated[str, typer.Option(help="ONNX file, or stub")] = "stub",
     device: Annotated[str, typer.Option(help="name of this device")] = "device",
     project: Annotated[str, typer.Option(help="name of the project")] = "default",
-    classes: Annotated[str, typer.Option(help="the project's classes, comma separated; empty: those of the model")] = "",
+    classes: Annotated[
+        str, typer.Option(help="the project's classes, comma separated; empty: those of the model")
+    ] = "",
     model_classes: Annotated[str, typer.Option(help="class names of a model without metadata: coco80 or a list")] = "",
     outbox: Annotated[Path, typer.Option(help="folder of the spool")] = Path("outbox"),
     max_frames: Annotated[Optional[int], typer.Option(help="stop after so many frames")] = None,  # noqa: UP045
 ) -> None:
     """Collect in the foreground, without any Prefect server. Ctrl-C drains and stops; the outbox keeps the rest."""
-    from tasks.adapters.config import bucket_url, read_sampling
     from tasks.collector import run_collector
+
+    from tasks.adapters.config import bucket_url, read_sampling
     from tasks.core.settings import CameraSettings, DeviceSettings, validated
 
     sampling, warnings = read_sampling(settings)
@@ -234,7 +239,7 @@ def import_dataset(
     from tasks.adapters.config import project_for_import, read_project
 
     if not config.exists():
-        project_for_import(config, dataset, renames_of(rename or []))
+        project_for_import(config, dataset, renames_of(rename or []), model)
         print(f"wrote {config}: look at it before the first turn")
     project = read_project(config)
     if model_classes:

@@ -11,9 +11,7 @@ from tasks.core.settings import DeviceSettings
 
 
 @flow(name="collect", flow_run_name="collect {device.name}")
-def collect(
-    device: DeviceSettings, window_seconds: float = 3600.0, until_frames: int | None = None
-) -> DeviceStatus:
+def collect(device: DeviceSettings, window_seconds: float = 3600.0, until_frames: int | None = None) -> DeviceStatus:
     """Attach for `window_seconds`, or until so many frames are decided and delivered."""
     start_or_attach(device)
     status = watch(device, window_seconds, until_frames)

@@ -7,11 +7,11 @@ from pathlib import Path
 from prefect import task
 from pydantic import BaseModel
 
-from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus
-from tasks.adapters.labels import coco_of_labels, labels_of_coco
+from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus, is_seeded, pre_annotation
+from tasks.adapters.labels import revision_bytes
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import Batch, Label
+from tasks.core.entities import Batch, Label, LabelBox
 from tasks.core.errors import DataError, ObjectMissing
 from tasks.core.settings import ProjectSettings, Thresholds
 
@@ -59,12 +59,13 @@ def offer_batch(project: ProjectSettings, batch_id: str, thresholds: Thresholds)
 
 
 @task(task_run_name="pull {batch_id}", retries=3, retry_delay_seconds=[1, 5, 20])
-def pull_batch(project: ProjectSettings, batch_id: str, revision: int) -> Pulled:
+def pull_batch(project: ProjectSettings, batch_id: str, revision: int, thresholds: Thresholds) -> Pulled:
     """Take in the labels of a batch; what is new becomes the next revision after `revision`, never overwritten."""
     central = Central(project)
     batch = read_batch(central, batch_id)
     labelling = labelling_of(project)
     labels = labelling.pull(batch)
+    labels = [with_corrections(label, batch, thresholds) for label in labels]
     if labels:
         revision = store_revision(central, batch, labels, revision)
     status = labelling.status(batch)
@@ -90,17 +91,29 @@ def read_batch(central: Central, batch_id: str) -> Batch:
     return central.bucket.read_record(layout.batch(batch_id), Batch)
 
 
-def read_labels(central: Central, batch: Batch, revision: int) -> list[Label]:
-    """The labels of one revision."""
-    key = layout.labels(batch.batch_id, revision)
-    labels, _ = labels_of_coco(central.bucket.get(key), batch.samples, batch.class_names, key)
-    return labels
-
-
 def store_revision(central: Central, batch: Batch, labels: list[Label], revision: int) -> int:
     """The number of the revision that holds `labels`: the one there is, when nothing changed, else the next."""
-    content = coco_of_labels(labels, batch.samples, batch.class_names)
+    samples = {sample.sample_id: sample for sample in batch.samples}
+    content = revision_bytes(labels, samples, batch.class_names, class_list_version=batch.class_list_version)
     if revision and central.bucket.get(layout.labels(batch.batch_id, revision)) == content:
         return revision
     central.bucket.create(layout.labels(batch.batch_id, revision + 1), content)
     return revision + 1
+
+
+def with_corrections(label: Label, batch: Batch, thresholds: Thresholds) -> Label:
+    """The label with what central knows better than the file: was it seeded, and how much of the seed was corrected.
+
+    A correction is a box of the seed that is gone, moved or renamed, or a box that was added.
+    """
+    sample = next(sample for sample in batch.samples if sample.sample_id == label.sample_id)
+    if not is_seeded(batch, sample):
+        return label.model_copy(update={"seeded": False, "corrections": 0})
+    seed = pre_annotation(sample, batch.class_names, thresholds).boxes
+    kept = sum(any(same_box(ours, theirs) for theirs in label.boxes) for ours in seed)
+    return label.model_copy(update={"seeded": True, "corrections": len(seed) + len(label.boxes) - 2 * kept})
+
+
+def same_box(a: LabelBox, b: LabelBox) -> bool:
+    """The same class, and no corner moved by a pixel or more."""
+    return a.class_name == b.class_name and all(abs(x - y) < 1 for x, y in zip(a.xyxy, b.xyxy))

@@ -13,7 +13,7 @@ from prefect import get_run_logger, task
 from prefect.exceptions import MissingContextError
 
 from tasks.adapters.detector import open_detector
-from tasks.adapters.labels import labels_of_coco, write_yolo
+from tasks.adapters.labels import labels_from_coco, write_yolo
 from tasks.adapters.manifest import read_manifest, write_manifest
 from tasks.adapters.trainer import TrainingResult, check_parity, export_onnx, train
 from tasks.central import Central, of_split
@@ -69,8 +69,8 @@ def read_labelled(central: Central, batch_id: str, revision: int) -> list[Labell
     """The labelled samples of one revision of a batch."""
     batch = central.bucket.read_record(layout.batch(batch_id), Batch)
     key = layout.labels(batch_id, revision)
-    labels, _ = labels_of_coco(central.bucket.get(key), batch.samples, batch.class_names, key)
     samples = {sample.sample_id: sample for sample in batch.samples}
+    labels, _ = labels_from_coco(central.bucket.get(key), samples, batch.class_names, key)
     return [
         LabelledSample(
             sample=samples[label.sample_id],

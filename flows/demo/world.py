@@ -77,7 +77,8 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str) -> World:
         ),
     )
     sources = [
-        "yard://?" + urlencode({"seed": seed, "camera": n, "day_frames": YARD_DAY // YARD_CAMERAS, "clock": clock(folder)})
+        "yard://?"
+        + urlencode({"seed": seed, "camera": n, "day_frames": YARD_DAY // YARD_CAMERAS, "clock": clock(folder)})
         for n in range(YARD_CAMERAS)
     ]
     return World(
@@ -89,7 +90,10 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str) -> World:
         project=project,
         device=device_in(folder, project, sources),
         annotator=SimulatedAnnotator(
-            YardTruth(seed=seed, day_frames=YARD_DAY // YARD_CAMERAS), seed=seed, overlook_rate=0.05, accept_false_rate=0.1
+            YardTruth(seed=seed, day_frames=YARD_DAY // YARD_CAMERAS),
+            seed=seed,
+            overlook_rate=0.05,
+            accept_false_rate=0.1,
         ),
         frames_a_day=YARD_DAY,
         base_checkpoint=checkpoint.name,
@@ -101,7 +105,9 @@ def photographs(folder: Path, data: Path, seed: int, weights: Path | None, model
     dataset = read_dataset(data)
     images = list(dataset.images)
     if len(images) < 200:
-        raise SettingsError(f"{data}: {len(images)} labelled images are too few for two days of a demo: give 200 or more")
+        raise SettingsError(
+            f"{data}: {len(images)} labelled images are too few for two days of a demo: give 200 or more"
+        )
     per_camera = len(images) // PHOTOGRAPH_CAMERAS
     day = per_camera // ROUNDS * PHOTOGRAPH_CAMERAS
     project = project_in(
@@ -131,7 +137,13 @@ def photographs(folder: Path, data: Path, seed: int, weights: Path | None, model
     sources = [
         f"replay://{data.absolute()}?"
         + urlencode(
-            {"seed": seed, "camera": n, "cameras": PHOTOGRAPH_CAMERAS, "day_frames": day // PHOTOGRAPH_CAMERAS, "clock": clock(folder)}
+            {
+                "seed": seed,
+                "camera": n,
+                "cameras": PHOTOGRAPH_CAMERAS,
+                "day_frames": day // PHOTOGRAPH_CAMERAS,
+                "clock": clock(folder),
+            }
         )
         for n in range(PHOTOGRAPH_CAMERAS)
     ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tasks.adapters.labels import read_dataset
 from tasks.core.errors import SettingsError
 from tasks.core.settings import DeviceSettings, ProjectSettings, SamplingSettings, load_sampling_settings, validated
 
@@ -46,6 +49,20 @@ def read_device(path: Path) -> DeviceSettings:
 def read_sampling(path: Path) -> tuple[SamplingSettings, list[str]]:
     """Sampling settings, ours or Roboflow's, and what the user should know about them."""
     return load_sampling_settings(read_mapping(path), str(path))
+
+
+def project_for_import(path: Path, dataset: Path, renames: Mapping[str, str], model: Path | None) -> None:
+    """Write a project file with the classes of a dataset, for a user who has none yet."""
+    names = [renames.get(name, name) for name in read_dataset(dataset).class_names]
+    name = re.sub(r"[^a-z0-9]+", "-", dataset.resolve().name.lower()).strip("-") or "project"
+    content = {"project": name[:63], "bucket": "bucket", "classes": list(dict.fromkeys(names))}
+    if model is not None:
+        content["first_model"] = str(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "# Made by edgeloop import. configs/project.yaml of edgeloop shows every field with its default.\n"
+        + yaml.safe_dump(content, sort_keys=False)
+    )
 
 
 def bucket_url(bucket: str) -> str:

@@ -1,31 +1,30 @@
-"""Labelling through files: a folder a batch goes out, a `labels.json` comes back.
+"""Labelling through files: a folder a batch goes out, labels come back into it.
 
     {folder}/{batch}/
       images/{sample}.jpg       what to label
       pre_annotations.json      COCO: what the model saw, for the images that may be seeded
       instructions.md           classes, and what to do
-      labels.json               COCO, put there by the people (or the program) who label; may be partial and may grow
-      problems.txt              what was wrong with labels.json, a line each
+      labels/                   put there by the people (or the program) who label: COCO, YOLO or VOC; may be partial and grow
+      problems.txt              what was wrong with them, a line each
 
-An image that `labels.json` names without a box is reviewed and empty; one that it does not name is not labelled yet.
+An image with an empty label is reviewed and empty; an image without one is not labelled yet.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel
 
-from tasks.adapters.labels import read_coco_labels, write_coco_labels
-from tasks.core.entities import Batch, Label, LabelBox, Sample
+from tasks.adapters.labels import read_labels, revision_bytes
+from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample
 from tasks.core.errors import LabelsInvalid
-from tasks.core.settings import Thresholds
+from tasks.core.settings import DEFAULT_THRESHOLD, Thresholds
 
 
 class LabellingStatus(BaseModel):
@@ -59,8 +58,8 @@ INSTRUCTIONS = """# {batch}
 `pre_annotations.json` (COCO) holds what the model saw in {seeded} of them: correct it, and add what it overlooked.
 The other images come without pre-annotations on purpose: they measure the model.
 
-Put the result here as `labels.json` (COCO, with the file names of `images/`). An image that it names without a box counts
-as reviewed and empty; leave out what you have not looked at. You can put a larger `labels.json` here at any time.
+Put the result into `labels/` here, as COCO, YOLO or VOC, with the file names of `images/`. An image with an empty label
+counts as reviewed and empty; leave out what you have not looked at. More labels can be put there at any time.
 """
 
 
@@ -79,17 +78,21 @@ class FilesLabelling:
         Pre-annotations are the detections at or above the operating `thresholds`.
         """
         target = self._folder / batch.batch_id
-        images = target / "images"
-        images.mkdir(parents=True, exist_ok=True)
+        for part in ("images", "labels"):
+            (target / part).mkdir(parents=True, exist_ok=True)
         for sample in batch.samples:
-            link_or_copy(image_of(sample), images / f"{sample.sample_id}.jpg")
-        seeded = [s for s in batch.samples if s.sample_id not in batch.unseeded and s.model_version != "stub"]
+            link_or_copy(image_of(sample), target / "images" / f"{sample.sample_id}.jpg")
+        seeded = [sample for sample in batch.samples if is_seeded(batch, sample)]
         labels = [pre_annotation(sample, batch.class_names, thresholds) for sample in seeded]
-        write_coco_labels(target / "pre_annotations.json", labels, seeded, batch.class_names)
+        write_labels(target / "pre_annotations.json", batch, labels)
         text = INSTRUCTIONS.format(
             batch=batch.batch_id, images=len(batch.samples), classes=", ".join(batch.class_names), seeded=len(seeded)
         )
         (target / "instructions.md").write_text(text)
+
+    def put_back(self, batch: Batch, labels: Sequence[Label]) -> None:
+        """What a labelling program does: one COCO file into `labels/`."""
+        write_labels(self._folder / batch.batch_id / "labels" / "labels.json", batch, labels)
 
     def status(self, batch: Batch) -> LabellingStatus:
         labels = self.pull(batch)
@@ -97,32 +100,54 @@ class FilesLabelling:
         return LabellingStatus(offered=len(batch.samples), done=len(labels) - skipped, skipped=skipped)
 
     def pull(self, batch: Batch) -> list[Label]:
-        """The labels that are there, by sample id. What is wrong with the file goes to `problems.txt`."""
+        """The labels that are there, by sample id. What is wrong with them goes to `problems.txt`."""
         folder = self._folder / batch.batch_id
-        path = folder / "labels.json"
-        if not path.exists():
+        files = [path for path in (folder / "labels").rglob("*") if path.is_file()]
+        if not files:
             return []
+        newest = datetime.fromtimestamp(max(path.stat().st_mtime for path in files), timezone.utc)
+        samples = {sample.sample_id: sample for sample in batch.samples}
         try:
-            labels, problems = read_coco_labels(path, batch.samples, batch.class_names)
+            labels, problems = read_labels(
+                folder / "labels", samples, batch.class_names, annotator="files", labelled_at=newest
+            )
+            lines = problems.lines
         except LabelsInvalid as error:
-            labels, problems = [], [str(error)]
-        if problems:
-            (folder / "problems.txt").write_text("".join(f"{line}\n" for line in problems))
+            labels, lines = [], [str(error)]
+        if lines:
+            (folder / "problems.txt").write_text("".join(f"{line}\n" for line in lines))
         else:
             (folder / "problems.txt").unlink(missing_ok=True)
         return sorted(labels, key=lambda label: label.sample_id)
 
 
-def pre_annotation(sample: Sample, class_names: tuple[str, ...], thresholds: Thresholds) -> Label:
-    """What the model saw in a sample, in the form of a label."""
+def is_seeded(batch: Batch, sample: Sample) -> bool:
+    """Whether people see pre-annotations: never on test and calibration images, nor where there was no model."""
+    return sample.sample_id not in batch.unseeded and sample.model_version != STUB and batch.origin == "devices"
+
+
+def pre_annotation(sample: Sample, class_names: Sequence[str], thresholds: Thresholds) -> Label:
+    """What the model saw in a sample at the operating thresholds, in the form of a label."""
     boxes = tuple(
         LabelBox(class_name=d.class_name, xyxy=d.xyxy)
         for d in sample.detections
-        if d.class_name in class_names and d.confidence >= thresholds.get(d.class_name, 0.5)
+        if d.class_name in class_names and d.confidence >= thresholds.get(d.class_name, DEFAULT_THRESHOLD)
     )
     return Label(
-        sample_id=sample.sample_id, boxes=boxes, annotator=sample.model_version, labelled_at=sample.captured_at, seeded=True
+        sample_id=sample.sample_id,
+        boxes=boxes,
+        annotator=sample.model_version,
+        labelled_at=sample.captured_at,
+        seeded=True,
     )
+
+
+def write_labels(path: Path, batch: Batch, labels: Sequence[Label]) -> None:
+    """COCO, whole or not at all: people may read it at any moment."""
+    samples = {sample.sample_id: sample for sample in batch.samples}
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(revision_bytes(labels, samples, batch.class_names))
+    os.replace(temporary, path)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -132,9 +157,3 @@ def link_or_copy(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:  # another file system
         shutil.copyfile(source, target)
-
-
-def digest_of(labels: list[Label]) -> str:
-    """Equal labels give equal digests: a pull without news makes no new revision."""
-    content = [label.model_dump(mode="json") for label in labels]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -97,6 +97,15 @@ def test_nms_is_class_wise_and_the_number_of_detections_is_capped(tmp_path):
     assert len(open_detector(path, project_classes=None, max_detections=2).detect(FRAME)) == 2
 
 
+def test_the_iou_of_nms_is_the_one_that_is_set(tmp_path):
+    """Boxes that overlap the best one by 0.80 and by exactly 0.6 come back one by one as the limit rises."""
+    rows = [((32, 32, 40, 40), (0.9, 0)), ((32, 36.5, 40, 40), (0.8, 0)), ((42, 32, 40, 40), (0.7, 0))]  # 0.80, 0.6
+    path = saved(constant_model(ultralytics_output(rows, 2), names=CAR_AND_DOG), tmp_path)
+    assert len(open_detector(path, project_classes=None, nms_iou=0.59).detect(FRAME)) == 1
+    assert len(open_detector(path, project_classes=None).detect(FRAME)) == 2
+    assert len(open_detector(path, project_classes=None, nms_iou=0.85).detect(FRAME)) == 3
+
+
 def test_boxes_are_clipped_and_those_in_the_padding_are_left_out(tmp_path):
     """A wide frame leaves padding above and below; a box there is of nothing."""
     rows = [((32, 32, 100, 20), (0.9, 0)), ((32, 4, 20, 4), (0.8, 0))]
@@ -108,13 +117,13 @@ def test_boxes_are_clipped_and_those_in_the_padding_are_left_out(tmp_path):
 def test_the_nms_free_head_is_not_suppressed_again(tmp_path):
     """Rows of (1, 300, 6) are taken as they are, boxes as corners, padding rows left out."""
     output = np.zeros((1, 300, 6), np.float32)
-    output[0, :3] = [[8, 8, 24, 24, 0.6, 1], [8, 8, 24, 24, 0.9, 1], [0, 0, 64, 64, 0.04, 0]]
+    output[0, :3] = [[8, 8, 24, 24, 0.05, 1], [8, 8, 24, 24, 0.9, 1], [0, 0, 64, 64, 0.0499, 0]]
     model = constant_model(output, names=CAR_AND_DOG, metadata={"end2end": True})
     detector = open_detector(saved(model, tmp_path), project_classes=None)
     detections = detector.detect(FRAME)
     assert detector.format == "ultralytics-nms-free"
     assert detections.names == ["dog", "dog"]
-    np.testing.assert_allclose(detections.confidence, [0.9, 0.6])
+    np.testing.assert_allclose(detections.confidence, [0.9, 0.05])
     np.testing.assert_allclose(detections.xyxy, [[16, 16, 48, 48]] * 2)
 
 
@@ -211,9 +220,10 @@ def test_the_input_is_the_reference_letterbox(height, width, input_size, seed):
 
 
 def test_the_letterbox_sits_where_each_family_wants_it():
-    """Ultralytics centres, with the odd pixel below; YOLOX starts at the upper left corner."""
+    """Ultralytics centres, with the odd pixel right and below; YOLOX starts at the upper left corner."""
     assert UltralyticsFormat().letterbox((480, 640), (416, 416)) == Letterbox.centred((480, 640), (416, 416))
-    assert Letterbox.centred((480, 640), (417, 417)).pad == (0, 52)
+    assert Letterbox.centred((10, 20), (31, 20)).pad == (0, 10)
+    assert Letterbox.centred((20, 10), (20, 31)).pad == (10, 0)
     assert YoloxFormat((416, 416)).letterbox((480, 640), (416, 416)).pad == (0, 0)
 
 

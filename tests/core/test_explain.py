@@ -89,7 +89,7 @@ def test_an_answer_has_the_published_fields():
         (0.5, 1.0, 1, True),  # an integer is a number too
         (0.5, 1.0, 0.05, True),  # the floor itself is kept
         (0.5, 1.0, 0.04, False),  # and what lies below it is never seen
-        (0.4, 0.0, 0.4, False),
+        (0.4, 0.1, 0.3000000001, True),  # all digits of a record count
     ],
 )
 def test_edges_of_a_band(threshold, epsilon, confidence, close):
@@ -320,6 +320,12 @@ def test_a_near_duplicate_is_named_and_a_cooldown_too():
     assert spared["reason"].endswith("in spite of cooldown (2 s after frame 'f0', of 10 s)")
 
 
+def test_another_class_in_the_same_place_is_no_duplicate():
+    """Class ids keep their meaning over the lines of a file, also when a line brings a new class."""
+    lines = [boxes((name, 0.4), number=n, image_hash="0" * 64) for n, name in enumerate(["car", "person", "car"])]
+    assert [answer["kept"] for answer in explain(lines, HARD, duplicates={"enabled": True})] == [True, True, False]
+
+
 def test_a_stub_is_for_random_alone():
     """A line of a stub needs no detections, and those that it has are not looked at."""
     stub = {"frame": "f1", "task": "object-detection", "captured_at": NOON, "is_stub": True}
@@ -343,7 +349,6 @@ def test_the_same_files_give_the_same_answers_and_another_seed_others():
     of_settings = validated(SamplingSettings, {"sampling_strategies": [half], "seed": 3}, "S.json")
     assert [json.loads(answer) for answer in explain_lines(map(json.dumps, lines), of_settings)] == first
     assert [answer["kept"] for answer in explain(lines, half, seed=4)] != [answer["kept"] for answer in first]
-    assert 15 < sum(a["kept"] for a in first) < 45
 
 
 def test_camera_and_device_are_part_of_chance():

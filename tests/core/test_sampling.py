@@ -1,5 +1,6 @@
 """What must hold of every decision: its probability, its chance, its record and its place in the settings."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from hashlib import blake2b
 from timeit import repeat
@@ -113,6 +114,13 @@ def test_draws_are_the_published_function_of_five_values():
     assert len({draws_of(*one)("hard") for one in changed} | {expected, draws_of(7, "pi", "gate", "f1")("rnd")}) == 6
 
 
+def test_a_draw_must_stay_below_the_probability():
+    """A draw of exactly the probability is lost, so that 0 never keeps a frame."""
+    drawn = draws_of(0, "pi", "gate", "f0")("hard")
+    for probability, kept in [(drawn, False), (np.nextafter(drawn, 1), True)]:
+        assert Sampler(settings_of({**HARD, "probability": probability})).decide(frame()).kept is kept
+
+
 def test_draws_are_uniform():
     """20,000 draws have the mean and the variance of a uniform variable, and stay in [0, 1)."""
     draws = np.array([draws_of(0, "pi", "gate", str(number))("s") for number in range(20_000)])
@@ -167,6 +175,22 @@ def test_new_settings_go_on_counting_where_the_old_ones_were():
     assert new.decide(frame(9)).reason == "no credit: 'hard' hourly 3 of 3"
     assert new.decide(frame(9, seen(0.4), image_hash=picture)).outcome == "near-duplicate"
     assert (new.seed, new.device) == (5, "pi")
+
+
+def test_a_full_batch_is_full_after_a_restart():
+    """The images of a batch are counted across restarts, as credits are."""
+    rules = settings_of(HARD, batching_strategy={"max_batch_images": 1})
+    before = Sampler(rules)
+    assert before.decide(frame(0)).kept
+    assert Sampler(rules, state=before.state()).decide(frame(1)).outcome == "batch full"
+
+
+def test_the_clock_is_utc_whatever_zone_a_time_is_given_in():
+    """01:30 at +02:00 falls into the day before, and a time without a zone is UTC."""
+    rules = settings_of(HARD, batching_strategy={"recreation_interval": "daily"})
+    east = datetime(2026, 1, 6, 1, 30, tzinfo=timezone(timedelta(hours=2)))
+    for moment, batch in [(east, "batch_2026_01_05"), (datetime(2026, 1, 6, 1, 30), "batch_2026_01_06")]:
+        assert Sampler(rules).decide(replace(frame(), captured_at=moment)).batch == batch
 
 
 def test_a_state_that_is_none_is_refused():

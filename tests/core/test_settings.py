@@ -1,12 +1,26 @@
 """Settings that can be obeyed load unchanged; all others are refused in one line that names the field."""
 
 import copy
+import inspect
 import json
+from pathlib import Path
 
 import pytest
 
 from tasks.core.errors import BandBelowFloor, SettingsError
-from tasks.core.settings import DeviceSettings, ProjectSettings, SamplingSettings, load_sampling_settings, validated
+from tasks.core.settings import (
+    BatchingStrategy,
+    ClassesBased,
+    CloseToThreshold,
+    DetectionsNumberBased,
+    DeviceSettings,
+    DuplicateRules,
+    ProjectSettings,
+    RandomSampling,
+    SamplingSettings,
+    load_sampling_settings,
+    validated,
+)
 
 RANDOM = {"name": "rnd", "type": "random", "traffic_percentage": 0.1}
 HARD = {"name": "hard", "type": "close_to_threshold", "threshold": 0.4, "epsilon": 0.1, "probability": 0.5}
@@ -221,3 +235,20 @@ def test_the_path_of_a_field_reaches_through_other_settings():
     device = {"name": "pi-1", "project": "yard", "bucket": "file:///b", "cameras": [{"name": "gate"}]}
     with pytest.raises(SettingsError, match=r"cameras\[0\] 'gate': source: Field required"):
         validated(DeviceSettings, device, "device.yaml")
+
+
+def test_the_reference_page_names_every_field():
+    """SAMPLING.md stands beside the code; a field that it lacks, or a default that it has wrong, is a bug."""
+    page = Path(inspect.getfile(SamplingSettings)).with_name("SAMPLING.md").read_text()
+    kinds = (RandomSampling, CloseToThreshold, ClassesBased, DetectionsNumberBased)
+    fields = {
+        name for kind in (SamplingSettings, BatchingStrategy, DuplicateRules, *kinds) for name in kind.model_fields
+    }
+    missing = [
+        name
+        for name in fields - {"schema_version", "duplicates", "batching_strategy"}
+        if f"`{name}`" not in page and f".{name}`" not in page
+    ]
+    assert missing == []
+    assert f"| {SamplingSettings.model_fields['confidence_floor'].default} | the lowest" in page
+    assert f"| {DuplicateRules.model_fields['maximum_hash_distance'].default} | how far" in page

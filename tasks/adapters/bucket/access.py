@@ -96,6 +96,11 @@ class Bucket:
         path = self._path(key)
         return self._tried(lambda: self._store.exists(path))
 
+    def children(self, folder: str) -> list[str]:
+        """The names directly below `folder`, sorted; costs one listing of that level alone."""
+        path = f"{self.project}/{checked_prefix(folder)}/"
+        return sorted(self._tried(lambda: list(self._store.children(path))))
+
     def list(self, prefix: str = "") -> list[str]:
         """The keys that begin with `prefix`, sorted."""
         checked_prefix(prefix)

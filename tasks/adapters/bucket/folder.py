@@ -74,6 +74,12 @@ class FolderStore:
                     if path.startswith(prefix) and not name.startswith("."):
                         yield path
 
+    def children(self, folder: str) -> Iterator[str]:
+        with self._errors(folder, "listed"), suppress(FileNotFoundError, NotADirectoryError):
+            for entry in os.scandir(self._root / folder):
+                if not entry.name.startswith("."):
+                    yield entry.name
+
     def remove(self, path: str) -> None:
         with self._errors(path, "removed"), suppress(FileNotFoundError):
             os.unlink(self._root / path)

@@ -12,6 +12,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,7 @@ class S3Store:
         self._timeout = timeout
         self._filesystem: Any = None
         self._process = 0
+        self._opening = threading.Lock()
 
     def write(self, path: str, data: bytes) -> None:
         with self._errors(path, "written"):
@@ -102,6 +104,20 @@ class S3Store:
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
+    def children(self, folder: str) -> Iterator[str]:
+        more: dict[str, str] = {}
+        full = self._prefix + folder
+        while True:
+            with self._errors(folder, "listed"):
+                page = self._call("list_objects_v2", Prefix=full, Delimiter="/", **more)
+            for entry in page.get("CommonPrefixes", ()):
+                yield entry["Prefix"].removeprefix(full).rstrip("/")
+            for entry in page.get("Contents", ()):
+                yield entry["Key"].removeprefix(full)
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
     def remove(self, path: str) -> None:
         with self._errors(path, "removed"):
             self._call("delete_object", Key=self._prefix + path)
@@ -117,27 +133,33 @@ class S3Store:
     @property
     def _s3(self) -> Any:
         """The filesystem, a fresh one after a fork: the event loop's thread does not come along."""
-        if self._filesystem is None or self._process != os.getpid():
-            import s3fs  # half a second, and of no use to a device whose bucket is a folder
+        if self._process != os.getpid():
+            self._filesystem, self._opening, self._process = None, threading.Lock(), os.getpid()
+        with self._opening:
+            if self._filesystem is None:
+                self._filesystem = self._opened()
+            return self._filesystem
 
-            custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-            self._filesystem = s3fs.S3FileSystem(
-                skip_instance_cache=True,
-                use_listings_cache=False,
-                config_kwargs={
-                    "retries": {"total_max_attempts": 1, "mode": "standard"},
-                    "connect_timeout": self._timeout,
-                    "read_timeout": self._timeout,
-                    # Content-MD5 is ours; the newer checksums are unknown to older servers.
-                    "request_checksum_calculation": "when_required",
-                    "response_checksum_validation": "when_required",
-                    # Servers of one's own rarely have a DNS name for each bucket.
-                    "s3": {"addressing_style": "path" if custom else "auto"},
-                },
-            )
-            self._filesystem.retries = 1
-            self._process = os.getpid()
-        return self._filesystem
+    def _opened(self) -> Any:
+        import s3fs  # half a second, and of no use to a device whose bucket is a folder
+
+        custom = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        filesystem = s3fs.S3FileSystem(
+            skip_instance_cache=True,
+            use_listings_cache=False,
+            config_kwargs={
+                "retries": {"total_max_attempts": 1, "mode": "standard"},
+                "connect_timeout": self._timeout,
+                "read_timeout": self._timeout,
+                # Content-MD5 is ours; the newer checksums are unknown to older servers.
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+                # Servers of one's own rarely have a DNS name for each bucket.
+                "s3": {"addressing_style": "path" if custom else "auto"},
+            },
+        )
+        filesystem.retries = 1
+        return filesystem
 
     def _call(self, method: str, **arguments: Any) -> Any:
         return self._s3.call_s3(method, Bucket=self._bucket, timeout=self._timeout, **arguments)

@@ -37,6 +37,9 @@ class Store(Protocol):
     def list(self, prefix: str) -> Iterator[str]:
         """Paths that begin with `prefix`, in any order."""
 
+    def children(self, folder: str) -> Iterator[str]:
+        """Names directly below `folder`, which ends with a slash, in any order."""
+
     def remove(self, path: str) -> None:
         """Remove an object; no error when it is not there."""
 

@@ -60,9 +60,9 @@ def open_source(
         return simulated
     if separator and scheme in ("rtsp", "rtsps"):
         return NetworkCamera(source, camera)
-    if separator:
+    if separator or not source:
         raise SourceUnavailable(
-            f"camera {camera}: {scheme}:// is no source: pass a video file, a folder of images, a webcam number or rtsp://"
+            f"camera {camera}: {scheme + separator!r} is no source: pass a video file, a folder, a webcam number or rtsp://"
         )
     if source.isdecimal():
         return Webcam(int(source), camera)

@@ -90,7 +90,7 @@ class NmsFreeFormat:
         return Letterbox.centred(image_size, input_size)
 
     def decode(self, output: NDArray[np.float32], floor: float) -> Candidates:
-        rows = output[0][output[0, :, 4] > floor + 1e-2]
+        rows = output[0][output[0, :, 4] >= floor]
         class_id = rows[:, 5].astype(np.int64)
         if len(class_id) and (class_id.min() < 0 or class_id.max() >= self.classes):
             raise ModelError(

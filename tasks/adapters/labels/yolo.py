@@ -6,6 +6,7 @@ beside their images, and `classes.txt` in place of data.yaml. Lines of polygons 
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,24 +43,32 @@ from tasks.core.splits import source_group_of
 SPLIT_KEYS = ("train", "val", "valid", "validation", "test")
 NAME_FILES = ("classes.txt", "obj.names")
 
+# PyYAML's safe loader raises more than its own errors on tagged scalars such as `!!timestamp x`.
+_NOT_YAML = (
+    yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError, RecursionError,
+)  # fmt: skip
+
 
 def find_names(root: Path) -> Path | None:
     """The data.yaml, or the classes.txt, of a YOLO dataset; None when the folder holds none."""
     for candidate in sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda p: (p.stem != "data", p.name)):
-        if inside(root, candidate) and "names" in _load_yaml(candidate):
+        if inside(root, candidate) and (candidate.stem in ("data", "dataset") or _has_names(candidate)):
             return candidate
     return next((root / name for name in NAME_FILES if inside(root, root / name)), None)
 
 
+def names_of(names_file: Path) -> tuple[str, ...]:
+    """The class names of a data.yaml or classes.txt."""
+    if names_file.name in NAME_FILES:
+        lines = [line.strip() for line in read_text(names_file).splitlines()]
+        return checked_class_names([line for line in lines if line], names_file.name)
+    return _class_names(_load_yaml(names_file), names_file.name)
+
+
 def read_yolo(root: Path, names_file: Path) -> ImportedDataset:
     """A YOLO dataset. Raises LabelsInvalid when the class names or all image folders are missing."""
-    if names_file.suffix == ".txt" or names_file.suffix == ".names":
-        settings: Mapping[str, Any] = {}
-        lines = [line.strip() for line in read_text(names_file).splitlines()]
-        class_names = checked_class_names([line for line in lines if line], names_file.name)
-    else:
-        settings = _load_yaml(names_file)
-        class_names = _class_names(settings, names_file.name)
+    class_names = names_of(names_file)
+    settings = {} if names_file.name in NAME_FILES else _load_yaml(names_file)
     keypoints = "kpt_shape" in settings
     problems, images, unlabelled = Problems(), [], []
     for path, split in _images(root, names_file.parent, settings):
@@ -182,23 +191,30 @@ def _link(source: Path, target: Path) -> None:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
+def _has_names(path: Path) -> bool:
+    try:
+        return "names" in _load_yaml(path)
+    except LabelsInvalid:  # some other program's file
+        return False
+
+
 def _load_yaml(path: Path) -> Mapping[str, Any]:
     try:
         data = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+    except _NOT_YAML as error:
         problem = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LabelsInvalid(f"{path.name}: not valid YAML: {problem[:120]}") from None
     return data if isinstance(data, Mapping) else {}
 
 
 def _class_names(settings: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    names = settings["names"]
+    names = settings.get("names")
     if isinstance(names, Mapping):
         if sorted(map(str, names)) != sorted(str(i) for i in range(len(names))):
             raise LabelsInvalid(f"{where}: names must be numbered 0 to {len(names) - 1} without gaps")
         names = [name for _, name in sorted(names.items(), key=lambda item: int(item[0]))]
     if not isinstance(names, Sequence) or isinstance(names, str):
-        raise LabelsInvalid(f"{where}: names must be a list of class names")
+        raise LabelsInvalid(f"{where}: names must list the class names")
     count = settings.get("nc")
     if count is not None and count != len(names):
         raise LabelsInvalid(f"{where}: nc is {str(count)[:20]}, but names has {len(names)}: correct one of them")
@@ -282,6 +298,8 @@ def _parse_line(words: Sequence[str], width: int, height: int, class_names: Sequ
         class_id, values = float(words[0]), [float(word) for word in words[1:]]
     except ValueError:
         raise BadBox(BAD_LINE, f"{' '.join(words)[:60]!r} is not a line of numbers") from None
+    if not all(math.isfinite(v) for v in (class_id, *values)):
+        raise BadBox(BAD_LINE, f"{' '.join(words)[:60]!r} is not finite")
     if not class_id.is_integer() or not 0 <= class_id < len(class_names):
         raise BadBox(UNKNOWN_CLASS, f"class {words[0][:20]} of {len(class_names)}")
     if keypoints and len(values) > 4:
@@ -295,9 +313,9 @@ def _parse_line(words: Sequence[str], width: int, height: int, class_names: Sequ
         corners = (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))
     else:
         raise BadBox(BAD_LINE, f"{len(values)} numbers after the class; a box has 4, a polygon 6 or more")
-    scaled = [v * side for v, side in zip(corners, (width, height, width, height))]
     # Fractions are written with 6 or more digits: a hundredth of a pixel at best.
-    box = checked_box([round(v, 2) if abs(v) < 1e9 else v for v in scaled], width, height)
+    scaled = [round(v * side, 2) for v, side in zip(corners, (width, height, width, height))]
+    box = checked_box(scaled, width, height)
     return LabelBox(class_name=class_names[int(class_id)], xyxy=box)
 
 

@@ -224,7 +224,11 @@ class Outbox:
         if not samples:
             return
         with self._lock:
-            self._delivered.add((sample.sample_id, origin_of(sample)) for sample in samples)
+            try:
+                self._delivered.add((sample.sample_id, origin_of(sample)) for sample in samples)
+            except OSError:
+                # A full disk: the files still go, and the last segment in the bucket says the same to a restart.
+                self.drops["delivery note not written"] += 1
             for sample in samples:
                 self.remove(sample)
 

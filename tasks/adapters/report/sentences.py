@@ -66,13 +66,17 @@ def suggestion_sentence(suggestion: Suggestion) -> str:
             f"No rule beats a random draw here, so all {suggestion.budget_images_a_day:,.0f} images a day are drawn at "
             f"random; {estimate_percent(forecast.share_with_miss_random)} of them will show a miss."
         )
-    times = forecast.share_with_miss.value / max(forecast.share_with_miss_random.value, 1e-9)
+    rules, random = forecast.share_with_miss, forecast.share_with_miss_random
+    if rules.low > random.high:
+        comparison = f": {rules.value / max(random.value, 1e-9):.1f} times as many"
+    else:
+        comparison = "; the intervals overlap, so how much better is not certain"
     return (
-        f"{counted(len(suggestion.rules), 'rule')} would collect about {forecast.images_a_day.value:,.0f} images a day "
-        f"of {suggestion.frames_a_day:,.0f} frames. {estimate_percent(forecast.share_with_miss)} of them show something "
-        f"that the model misses, against {estimate_percent(forecast.share_with_miss_random)} of random images"
-        + (f": {times:.1f} times as many." if times >= 1.05 else ".")
-        + f" Out of reach stay {estimate_percent(forecast.misses_blind)} of all misses: only random images find those."
+        f"{counted(len(suggestion.rules), 'rule')} and random draws would collect about "
+        f"{forecast.images_a_day.value:,.0f} images a day of {suggestion.frames_a_day:,.0f} frames. "
+        f"{estimate_percent(rules)} of what the rules collect shows something that the model misses, against "
+        f"{estimate_percent(random)} of random images{comparison}. "
+        f"{estimate_percent(forecast.misses_blind)} of all misses stay out of reach: only random images find those."
     )
 
 

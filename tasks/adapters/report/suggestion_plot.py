@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from tasks.adapters.report import style
 from tasks.adapters.report.sentences import estimate_percent
-from tasks.core.entities import Estimate, Evaluation, Rule, Suggestion
+from tasks.core.entities import Evaluation, Rule, Suggestion
 
 Z = 1.96  # of a 95% interval
 
@@ -28,23 +28,23 @@ def suggestion_plot(suggestion: Suggestion, evaluation: Evaluation, out: Path) -
 
 
 def rule_text(rule: Rule) -> str:
-    """A rule as a person says it: `2 x car 0.10 to 0.30`."""
-    many = f"{rule.minimum_objects} × " if rule.minimum_objects > 1 else ""
+    """A rule as a person says it: `2+ car  0.10 to 0.30` for at least two of them."""
+    many = f"{rule.minimum_objects}+ " if rule.minimum_objects > 1 else ""
     return f"{many}{rule.class_name}  {rule.low:.2f} to {rule.high:.2f}"
 
 
 def draw_rules(axes: Axes, suggestion: Suggestion) -> None:
     """Of the images that each rule adds to those before it: the share with a miss, against the base rate."""
     rules, base = suggestion.rules, suggestion.forecast.share_with_miss_random
-    axes.set_title("Rules, in the order they were chosen: share with a miss among the images that each adds")
+    axes.set_title("Rules: share with a miss among the images that each adds")
     axes.axvspan(base.low, base.high, color=style.FAINT, alpha=0.6, linewidth=0)
     axes.axvline(base.value, color=style.QUIET, linewidth=1)
-    axes.text(base.value, -0.72, f"random {base.value:.0%}", ha="center", va="bottom", fontsize=7.5, color=style.QUIET)
+    axes.text(base.value - 0.008, -0.5, "random", ha="right", va="center", fontsize=7.5, color=style.QUIET)
     for row, rule in enumerate(rules):
         low, high = wilson(rule.new_images_with_miss, rule.new_images)
         value = rule.new_images_with_miss / rule.new_images if rule.new_images else 0.0
         axes.plot([low, high], [row, row], color=style.REACHABLE, linewidth=2.4, alpha=0.45, solid_capstyle="round")
-        axes.plot(value, row, "o", color=style.REACHABLE, markersize=7)
+        axes.plot(value, row, "o", color=style.REACHABLE, markersize=7, clip_on=False)
         counts = f"{rule.new_images_with_miss} of {rule.new_images}"
         axes.text(1.02, row, counts, va="center", fontsize=8, color=style.QUIET)
     if not rules:
@@ -57,7 +57,7 @@ def draw_rules(axes: Axes, suggestion: Suggestion) -> None:
 def draw_forecast(axes: Axes, suggestion: Suggestion) -> None:
     """Share of images with a miss: what the rules collect, against images drawn at random."""
     forecast = suggestion.forecast
-    axes.set_title("Forecast: share of collected images that show a miss, with 95% intervals")
+    axes.set_title("Forecast: share of the collected images that show a miss")
     rows = [("by the rules", forecast.share_with_miss, style.REACHABLE)] if suggestion.rules else []
     rows.append(("at random", forecast.share_with_miss_random, style.QUIET))
     for row, (_, estimate, colour) in enumerate(rows):
@@ -70,30 +70,24 @@ def draw_forecast(axes: Axes, suggestion: Suggestion) -> None:
 
 
 def draw_reach(axes: Axes, suggestion: Suggestion, evaluation: Evaluation) -> None:
-    """All misses in one bar: in images that the rules match, in others, and those that no rule can see."""
+    """All misses in one bar, out of reach or within it; below, how many lie in images that the rules match."""
     reached, blind = suggestion.forecast.misses_reached, suggestion.forecast.misses_blind
     misses = sum(c.misses for c in evaluation.classes.values())
-    axes.set_title(f"All {misses:,} misses of the calibration images: what stays out of reach")
+    axes.set_title(f"All {misses:,} misses of the calibration images")
     segments = (
-        (blind, style.UNREACHABLE, "////", "out of reach"),
-        (
-            Estimate(value=1 - blind.value, low=1 - blind.high, high=1 - blind.low),
-            style.REACHABLE,
-            None,
-            "a rule could",
-        ),
+        (blind.value, style.UNREACHABLE, "////", "out of reach"),
+        (1 - blind.value, style.REACHABLE, None, "within reach of a rule"),
     )
     left = 0.0
-    for estimate, colour, hatch, name in segments:
-        axes.barh(
-            0, estimate.value, left=left, height=0.5, facecolor=colour, edgecolor="white", hatch=hatch, linewidth=0
-        )
-        if estimate.value > 0.12:
+    for value, colour, hatch, name in segments:
+        axes.barh(0, value, left=left, height=0.5, facecolor=colour, edgecolor="white", hatch=hatch, linewidth=0)
+        if value > 0.2:
+            ground = {"facecolor": colour, "edgecolor": "none", "pad": 1.5}
+            middle = left + value / 2
             axes.text(
-                left + estimate.value / 2, 0, f"{name} {estimate.value:.0%}", ha="center", va="center", fontsize=8,
-                color="white", bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5},
-            )  # fmt: skip
-        left += estimate.value
+                middle, 0, f"{name} {value:.0%}", ha="center", va="center", fontsize=8, color="white", bbox=ground
+            )
+        left += value
     axes.plot([reached.low, reached.high], [0.47, 0.47], color=style.INK, linewidth=1.3)
     axes.plot(reached.value, 0.47, "o", color=style.INK, markersize=5)
     axes.text(1.02, 0.47, f"{estimate_percent(reached)} lie in\nimages the rules match", va="center", fontsize=8)

@@ -81,7 +81,11 @@ def _noise(random: np.random.Generator, size: int, blur: float) -> NDArray[np.fl
 
 
 def _ground(
-    layout: CameraLayout, x: NDArray[np.float32], y: NDArray[np.float32], depth: NDArray[np.float32], random: np.random.Generator
+    layout: CameraLayout,
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    depth: NDArray[np.float32],
+    random: np.random.Generator,
 ) -> NDArray[np.float32]:
     """Asphalt, concrete slabs or gravel: large stains, fine grain that fades with distance, tyre tracks."""
     sin, cos = math.sin(layout.yaw), math.cos(layout.yaw)
@@ -91,8 +95,10 @@ def _ground(
     for size, blur, metres, strength in ((256, 9.0, 90.0, 0.07), (256, 3.0, 17.0, 0.05), (256, 0.8, 6.0, 0.05)):
         tile, scale = _noise(random, size, blur), size / metres
         fade = np.clip(metres * 5 / np.maximum(depth, 1), 0, 1) if blur < 5 else 1.0
-        shade += strength * fade * cv2.remap(
-            tile, np.mod(forward * scale, size - 1), np.mod(left * scale, size - 1), cv2.INTER_LINEAR
+        shade += (
+            strength
+            * fade
+            * cv2.remap(tile, np.mod(forward * scale, size - 1), np.mod(left * scale, size - 1), cv2.INTER_LINEAR)
         )
     for lane in layout.lanes:
         for wheel in (-1.0, 1.0):
@@ -101,11 +107,19 @@ def _ground(
         width = 0.02 + np.where(np.isfinite(depth), depth, 0) * 0.0016
         for along in (forward, left):
             joint = np.abs(np.mod(along, 7.0) - 3.5)
-            shade -= 0.12 * np.clip(1 - joint / np.maximum(width, 0.05), 0, 1) * np.clip(60 / np.maximum(depth, 1), 0, 1)
+            shade -= (
+                0.12 * np.clip(1 - joint / np.maximum(width, 0.05), 0, 1) * np.clip(60 / np.maximum(depth, 1), 0, 1)
+            )
     return shade[:, :, None] * np.array(GROUND[layout.ground], np.float32)
 
 
-def _paint(picture: NDArray[np.float32], layout: CameraLayout, outline: list[tuple[float, float]], colour: tuple[int, int, int], cover: float) -> None:
+def _paint(
+    picture: NDArray[np.float32],
+    layout: CameraLayout,
+    outline: list[tuple[float, float]],
+    colour: tuple[int, int, int],
+    cover: float,
+) -> None:
     """A painted shape on the ground, given in yard coordinates; worn paint covers less."""
     ground = np.array([(*layout.place(*point), 0.0) for point in outline])
     seen = layout.pose.project(ground)
@@ -179,14 +193,32 @@ def _horizon(picture: NDArray[np.float32], layout: CameraLayout, random: np.rand
     for _ in range(3):
         x, tall = random.uniform(0, width), random.uniform(16, 34)
         for leg in (-8, 8):
-            cv2.line(picture, (int(x + leg), int(line + 4)), (int(x + leg), int(line - tall)), (128, 128, 140), 2, cv2.LINE_AA)
-        cv2.line(picture, (int(x - 24), int(line - tall)), (int(x + 44), int(line - tall)), (128, 128, 140), 3, cv2.LINE_AA)
-        cv2.line(picture, (int(x), int(line - tall - 9)), (int(x + 44), int(line - tall)), (128, 128, 140), 1, cv2.LINE_AA)
+            cv2.line(
+                picture,
+                (int(x + leg), int(line + 4)),
+                (int(x + leg), int(line - tall)),
+                (128, 128, 140),
+                2,
+                cv2.LINE_AA,
+            )
+        cv2.line(
+            picture, (int(x - 24), int(line - tall)), (int(x + 44), int(line - tall)), (128, 128, 140), 3, cv2.LINE_AA
+        )
+        cv2.line(
+            picture, (int(x), int(line - tall - 9)), (int(x + 44), int(line - tall)), (128, 128, 140), 1, cv2.LINE_AA
+        )
     for _ in range(5):
         colour = ((176, 172, 166), (150, 140, 128), (130, 138, 150), (160, 166, 160))[int(random.integers(4))]
         dark = tuple(int(v * 0.82) for v in colour)
         x, y = random.uniform(-110, 110), random.uniform(115, 190)
-        shed = box(x, y, layout.yaw * 0.2, (random.uniform(30, 60), 24, random.uniform(7, 12)), 0, (dark, colour, dark, colour, (170, 170, 168)))  # type: ignore[arg-type]
+        shed = box(
+            x,
+            y,
+            layout.yaw * 0.2,
+            (random.uniform(30, 60), 24, random.uniform(7, 12)),
+            0,
+            (dark, colour, dark, colour, (170, 170, 168)),
+        )  # type: ignore[arg-type]
         draw_thing(picture, pose, Thing((shed,), (), 0.0), None)
 
 

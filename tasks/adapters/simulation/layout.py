@@ -104,7 +104,9 @@ def layout_of(seed: int, camera: int) -> CameraLayout:
     random = np.random.default_rng([seed, camera, 77])
     height, pitch, focal, direction = VIEWS[(camera + seed) % len(VIEWS)]
     pose = Pose(
-        height * random.uniform(0.88, 1.15), math.radians(pitch * random.uniform(0.92, 1.1)), focal * random.uniform(0.92, 1.08)
+        height * random.uniform(0.88, 1.15),
+        math.radians(pitch * random.uniform(0.92, 1.1)),
+        focal * random.uniform(0.92, 1.08),
     )
     yaw = math.radians(direction + random.uniform(-9, 9)) * (1 if random.random() < 0.5 else -1)
     origin = (float(random.uniform(-3, 3)), float(random.uniform(29, 35)))
@@ -122,7 +124,12 @@ def layout_of(seed: int, camera: int) -> CameraLayout:
 
 
 def _bays(
-    layout: CameraLayout, random: np.random.Generator, kind: BayKind, across: tuple[float, ...], spacing: float, wanted: int
+    layout: CameraLayout,
+    random: np.random.Generator,
+    kind: BayKind,
+    across: tuple[float, ...],
+    spacing: float,
+    wanted: int,
 ) -> list[Bay]:
     """`wanted` bays of a kind among those that the camera sees well, spread over near and far."""
     shift = random.uniform(0, spacing)

@@ -139,7 +139,10 @@ def _clutter(tenant: Tenant) -> Thing:
     paint = PAINT[paints[variant]]
     if tenant.style == "crates":
         face = texture("crate", "", variant, 1.6)
-        parts = [box(x + dx, y + dy, yaw, (1.6, 1.2, 1.2), dz, (face, face, face, face, (96, 134, 164))) for dx, dy, dz in ((0, 0, 0), (1.8, 0.4, 0), (0.2, 0.1, 1.2))]
+        parts = [
+            box(x + dx, y + dy, yaw, (1.6, 1.2, 1.2), dz, (face, face, face, face, (96, 134, 164)))
+            for dx, dy, dz in ((0, 0, 0), (1.8, 0.4, 0), (0.2, 0.1, 1.2))
+        ]
         return Thing(tuple(parts), _footprint(x + 0.9, y, yaw, 3.6, 1.8), 2.4, tenant)
     if tenant.style == "skip":
         dark = tuple(int(v * 0.7) for v in paint)
@@ -182,7 +185,11 @@ def structure_thing(structure: Structure) -> Thing:
         return Thing((foot, mast, head), _footprint(x, y, yaw, 0.8, 0.8), 11.0)
     if structure.style == "fence":
         mesh = texture("fence", "", 0, 12.0)
-        return Thing((box(x, y, yaw, (12.0, 0.08, 2.2), 0.0, (DARK, mesh, DARK, mesh, DARK)),), _footprint(x, y, yaw, 12.0, 0.08), 2.2)
+        return Thing(
+            (box(x, y, yaw, (12.0, 0.08, 2.2), 0.0, (DARK, mesh, DARK, mesh, DARK)),),
+            _footprint(x, y, yaw, 12.0, 0.08),
+            2.2,
+        )
     if structure.style == "barrier":
         colour = ((176, 178, 178), (60, 70, 190))[variant % 2]
         return Thing((box(x, y, yaw, (3.4, 0.5, 0.85), 0.0, [colour] * 5),), _footprint(x, y, yaw, 3.4, 0.5), 0.85)
@@ -191,7 +198,9 @@ def structure_thing(structure: Structure) -> Thing:
         plate = box(x, y, yaw, (0.1, 1.8, 1.1), 2.0, [(142, 88, 30), (90, 90, 90)] * 2 + [(90, 90, 90)])
         return Thing((post, plate), _footprint(x, y, yaw, 0.2, 1.8), 3.1)
     face = texture("crate", "", variant, 1.6)
-    crates = [box(x + i * 1.9, y, yaw, (1.6, 1.2, 1.2), 0.0, (face, face, face, face, (96, 134, 164))) for i in range(3)]
+    crates = [
+        box(x + i * 1.9, y, yaw, (1.6, 1.2, 1.2), 0.0, (face, face, face, face, (96, 134, 164))) for i in range(3)
+    ]
     return Thing(tuple(crates), _footprint(x + 1.9, y, yaw, 5.4, 1.3), 1.2)
 
 
@@ -218,7 +227,11 @@ def back_to_front(things: Sequence[Thing]) -> list[Thing]:
     ordered: list[Thing] = []
     while waiting:
         farthest = next(
-            (t for t in waiting if not any(hides(t, other) and not hides(other, t) for other in waiting if other is not t)),
+            (
+                t
+                for t in waiting
+                if not any(hides(t, other) and not hides(other, t) for other in waiting if other is not t)
+            ),
             waiting[0],
         )
         waiting = [t for t in waiting if t is not farthest]

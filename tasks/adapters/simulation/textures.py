@@ -82,7 +82,9 @@ def _framed(picture: NDArray[np.float32]) -> None:
             picture[rows, columns] = (52, 52, 54)
 
 
-def _lettered(picture: NDArray[np.float32], text: str, centre: tuple[float, float], size: float, colour: Colour) -> None:
+def _lettered(
+    picture: NDArray[np.float32], text: str, centre: tuple[float, float], size: float, colour: Colour
+) -> None:
     """`text` around a centre given as shares of width and height; `size` is the share of the height."""
     height, width = picture.shape[:2]
     scale = height * size / 22.0
@@ -105,7 +107,13 @@ def _container_side(style: str, variant: int, length: float) -> NDArray[np.float
         picture[int(picture.shape[0] * 0.62) : int(picture.shape[0] * 0.74)] = _lettering(style)
     if NAMES[variant % 8]:
         _lettered(picture, NAMES[variant % 8], (0.42, 0.42), 0.34, _lettering(style))
-    _lettered(picture, f"{'EDGU TRKU BOXU YRDU'.split()[variant % 4]} {30417 + 911 * variant}", (0.84, 0.16), 0.12, _lettering(style))
+    _lettered(
+        picture,
+        f"{'EDGU TRKU BOXU YRDU'.split()[variant % 4]} {30417 + 911 * variant}",
+        (0.84, 0.16),
+        0.12,
+        _lettering(style),
+    )
     _framed(picture)
     return picture
 
@@ -117,7 +125,9 @@ def _tank_side(length: float) -> NDArray[np.float32]:
     across = np.linspace(-1, 1, int(height * 0.78), dtype=np.float32)
     shine = 0.42 + 0.58 * np.sqrt(np.maximum(0, 1 - (across + 0.35) ** 2 / 1.9))
     top = int(height * 0.12)
-    picture[top : top + len(across), int(width * 0.06) : int(width * 0.94)] = shine[:, None, None] * np.array(PAINT["tank"], np.float32)
+    picture[top : top + len(across), int(width * 0.06) : int(width * 0.94)] = shine[:, None, None] * np.array(
+        PAINT["tank"], np.float32
+    )
     for x in (0.3, 0.5, 0.7):
         picture[top : top + len(across), int(width * x) : int(width * x) + 2] *= 0.7
     frame = (52, 72, 150)
@@ -140,7 +150,9 @@ def _container_door(style: str, variant: int, _: float) -> NDArray[np.float32]:
     picture[:, width // 2 - 1 : width // 2 + 1] *= 0.45
     for x in (0.16, 0.36, 0.64, 0.84):
         cv2.line(picture, (int(width * x), 4), (int(width * x), height - 5), (168, 170, 170), 2)
-        cv2.line(picture, (int(width * x), int(height * 0.66)), (int(width * x) + 9, int(height * 0.66)), (60, 60, 60), 3)
+        cv2.line(
+            picture, (int(width * x), int(height * 0.66)), (int(width * x) + 9, int(height * 0.66)), (60, 60, 60), 3
+        )
     _lettered(picture, "EDGU", (0.74, 0.17), 0.13, _lettering(style))
     _lettered(picture, "22G1", (0.74, 0.32), 0.12, _lettering(style))
     _framed(picture)
@@ -208,7 +220,9 @@ def _cab_side(style: str, variant: int, _: float) -> NDArray[np.float32]:
     """The side of a cab with its front at the picture's right edge."""
     picture = _plate(2.3, 2.9, tinted(style, variant))
     height, width = picture.shape[:2]
-    cv2.rectangle(picture, (int(width * 0.42), int(height * 0.18)), (int(width * 0.92), int(height * 0.46)), (66, 56, 48), -1)
+    cv2.rectangle(
+        picture, (int(width * 0.42), int(height * 0.18)), (int(width * 0.92), int(height * 0.46)), (66, 56, 48), -1
+    )
     cv2.rectangle(picture, (int(width * 0.38), int(height * 0.14)), (int(width * 0.96), int(height * 0.86)), DARK, 1)
     picture[int(height * 0.56) : int(height * 0.62)] *= 0.8
     picture[int(height * 0.88) :] = (56, 56, 56)
@@ -238,9 +252,23 @@ def _hut_side(_: str, variant: int, length: float) -> NDArray[np.float32]:
     for x in range(0, width, 38):
         picture[:, x : x + 1] *= 0.9
     for x in (0.14, 0.42, 0.84):
-        cv2.rectangle(picture, (int(width * x) - 14, int(height * 0.22)), (int(width * x) + 14, int(height * 0.52)), (92, 80, 66), -1)
-        cv2.rectangle(picture, (int(width * x) - 14, int(height * 0.22)), (int(width * x) + 14, int(height * 0.52)), (232, 232, 232), 2)
-    cv2.rectangle(picture, (int(width * 0.62) - 12, int(height * 0.2)), (int(width * 0.62) + 12, height), (88, 96, 110), -1)
+        cv2.rectangle(
+            picture,
+            (int(width * x) - 14, int(height * 0.22)),
+            (int(width * x) + 14, int(height * 0.52)),
+            (92, 80, 66),
+            -1,
+        )
+        cv2.rectangle(
+            picture,
+            (int(width * x) - 14, int(height * 0.22)),
+            (int(width * x) + 14, int(height * 0.52)),
+            (232, 232, 232),
+            2,
+        )
+    cv2.rectangle(
+        picture, (int(width * 0.62) - 12, int(height * 0.2)), (int(width * 0.62) + 12, height), (88, 96, 110), -1
+    )
     picture[:5] *= 0.7
     return picture
 

@@ -135,9 +135,7 @@ def _without_load(tenant: Tenant) -> Tenant:
 
 
 @lru_cache(maxsize=4096)
-def _tenant(
-    seed: int, camera: int, number: int, stretch: int, bay: Bay, after_drift: bool
-) -> tuple[Tenant, bool]:
+def _tenant(seed: int, camera: int, number: int, stretch: int, bay: Bay, after_drift: bool) -> tuple[Tenant, bool]:
     """The tenant of one stay, and whether its load is the second of a stack."""
     draw = uniforms(seed, camera, number, stretch, "tenant")
     if bay.kind == "truck":

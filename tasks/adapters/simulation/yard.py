@@ -30,7 +30,11 @@ MINIMUM_LONG_SIDE, MINIMUM_SHORT_SIDE = 10, 4  # pixels
 
 def render(world: YardWorld, camera: int, index: int) -> NDArray[np.uint8]:
     """The picture of one frame: (256, 320, 3) uint8, BGR."""
-    pose, background, light = layout(world, camera).pose, background_of(world.seed, camera), light_at(world, camera, index)
+    pose, background, light = (
+        layout(world, camera).pose,
+        background_of(world.seed, camera),
+        light_at(world, camera, index),
+    )
     things = _things(world, camera, index, background)
     picture = background.pixels.copy()
     draw_shadows(picture, pose, things, light)
@@ -158,5 +162,3 @@ def _sensor_noise(world: YardWorld, camera: int, index: int) -> NDArray[np.float
     """Unit noise that differs from frame to frame: a window of one tile, which is far cheaper than fresh numbers."""
     row, column = (int(v * 64) for v in uniforms(world.seed, camera, index, "noise")[:2])
     return _noise_tile()[row : row + HEIGHT, column : column + WIDTH]
-
-

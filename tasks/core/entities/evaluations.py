@@ -94,12 +94,12 @@ class Forecast(Record):
     """What the suggested settings will bring, from cross-fitted scores and a cluster bootstrap."""
 
     schema_version: int = Field(1, exclude=True)
-    images_a_day: Estimate
-    images_a_day_random: Estimate
+    images_a_day: Estimate = Field(description="all that the settings collect")
+    images_a_day_random: Estimate = Field(description="those of them that are drawn at random: the exploration")
     share_with_miss: Estimate = Field(description="of the images that the rules collect")
     share_with_miss_random: Estimate = Field(description="of images drawn at random: the base rate")
-    misses_an_image: Estimate
-    misses_a_box: Estimate
+    misses_an_image: Estimate = Field(description="of the images that the rules collect")
+    misses_a_box: Estimate = Field(description="misses / ground truths of the images that the rules collect")
     misses_reached: Estimate = Field(description="share of all misses that lie in images the rules match")
     misses_blind: Estimate = Field(description="share of all misses that no confidence rule can see")
 

@@ -17,14 +17,13 @@ from datetime import datetime
 
 import numpy as np
 
-from tasks.core.bands import threshold_column
 from tasks.core.bootstrap import MINIMUM_CLUSTERS, REPLICATES
 from tasks.core.entities import Evaluation, Rule, Suggestion, TrafficRecord, content_id
 from tasks.core.matching import Booleans, Matches
 from tasks.core.settings import AnyStrategy, SamplingSettings
-from tasks.core.suggestion.evidence import FEW_IMAGES, Budget, Labelled, labelled_images, traffic_or_calibration
+from tasks.core.suggestion.evidence import FEW_IMAGES, Budget, Calibration, calibration_set, traffic_or_calibration
 from tasks.core.suggestion.forecast import cross_fit, forecast, random_scores
-from tasks.core.suggestion.rules import CandidateRule, candidate_rules, credited_shares, fit_rules
+from tasks.core.suggestion.rules import RuleSet, fit_rules, match_rules
 from tasks.core.suggestion.strategies import exploration_strategy, rule_strategies, settings_diff, settings_with
 
 __all__ = ["suggest"]
@@ -56,24 +55,28 @@ def suggest(
     that cannot be meant, NotEnoughData without a calibration image, DataError where the inputs do not fit each other.
     """
     plan = Budget(budget, frames_a_day, exploration)
+    calibration = calibration_set(matches, clusters, evaluation, replicates=replicates, seed=seed)
+    seen, traffic_warnings = traffic_or_calibration(traffic, calibration, replicates=replicates, seed=seed)
+
+    def fit(images: Booleans) -> RuleSet:
+        """The rules that some of the calibration images, a mask, speak for."""
+        return fit_rules(
+            calibration.misses[images] > 0,
+            calibration.candidates.of_images(images),
+            seen.candidates,
+            calibration.thresholds,
+            evaluation.confidence_floor,
+            share=plan.share,
+            share_of_rules=plan.for_rules,
+        )
+
+    chosen = fit(np.ones(matches.images, np.bool_))
+    random_share = plan.for_exploration if chosen.rules else plan.share
     class_names = list(evaluation.classes)
-    rules = candidate_rules(threshold_column(evaluation.thresholds, class_names), evaluation.confidence_floor)
-    labelled = labelled_images(matches, clusters, evaluation, rules, replicates=replicates, seed=seed)
-    seen, warnings = traffic_or_calibration(traffic, evaluation, rules, labelled, replicates=replicates, seed=seed)
-
-    def fit(images: Booleans) -> tuple[list[int], float]:
-        """The rows of the chosen rules and the probability of their draws, judged by a mask of the images."""
-        has_miss = labelled.has_miss[images]
-        return fit_rules(labelled.matched[:, images], has_miss, seen.matched, seen.weight, plan.share, plan.for_rules)
-
-    rows, probability = fit(np.ones(labelled.images, np.bool_))
-    chosen, in_traffic = [rules[row] for row in rows], seen.matched[rows]
-    random_share = plan.for_exploration if chosen else plan.share
-    images_by_rule = credited_shares(in_traffic, seen.weight, probability) * frames_a_day / devices
     # Exploration first, so that what it draws is not charged to the rules.
     strategies: list[AnyStrategy] = [
         exploration_strategy(random_share),
-        *rule_strategies(chosen, class_names, probability, images_by_rule),
+        *rule_strategies(chosen, class_names, chosen.credited(seen.candidates) * frames_a_day / devices),
     ]
     settings = settings_with(
         current,
@@ -84,6 +87,7 @@ def suggest(
         portable=False,
         seed=seed,
     )
+    scores = cross_fit(calibration, fit) if chosen.rules else random_scores(calibration)
     suggestion = Suggestion(
         suggestion="",
         created_at=created_at,
@@ -91,32 +95,25 @@ def suggest(
         evaluation=evaluation.evaluation,
         budget_images_a_day=budget,
         frames_a_day=frames_a_day,
-        probability=probability,
-        rules=_rule_records(chosen, class_names, labelled.matched[rows], labelled.has_miss),
+        probability=chosen.probability,
+        rules=_rule_records(chosen, class_names, calibration),
         settings=settings,
         forecast=forecast(
-            labelled,
-            seen,
-            cross_fit(fit, labelled) if chosen else random_scores(labelled),
-            kept_by_rules=1 - (1 - probability) ** in_traffic.sum(axis=0),
-            random_share=random_share,
-            frames_a_day=frames_a_day,
-            seed=seed,
+            calibration, seen, scores, chosen, random_share=random_share, frames_a_day=frames_a_day, seed=seed
         ),
         diff=settings_diff(current, settings),
-        warnings=(*warnings, *_warnings(plan, labelled, probability)),
+        warnings=(*traffic_warnings, *_warnings(plan, calibration, chosen)),
     )
     content = suggestion.model_dump_json(exclude={"suggestion", "created_at"})
     return suggestion.model_copy(update={"suggestion": content_id(content)})
 
 
-def _rule_records(
-    rules: Sequence[CandidateRule], class_names: Sequence[str], matched: Booleans, has_miss: Booleans
-) -> tuple[Rule, ...]:
-    """The evidence for each rule, in their order: (rules, images) `matched`, (images,) `has_miss`."""
+def _rule_records(chosen: RuleSet, class_names: Sequence[str], calibration: Calibration) -> tuple[Rule, ...]:
+    """The evidence for each rule, in their order."""
+    has_miss = calibration.misses > 0
+    covered = np.zeros(calibration.images, np.bool_)
     records = []
-    covered = np.zeros(len(has_miss), np.bool_)
-    for rule, images in zip(rules, matched):
+    for rule, images in zip(chosen.rules, match_rules(chosen.rules, calibration.candidates)):
         new = images & ~covered
         covered |= images
         records.append(
@@ -134,29 +131,29 @@ def _rule_records(
     return tuple(records)
 
 
-def _warnings(plan: Budget, labelled: Labelled, probability: float) -> list[str]:
-    """What a person should know before agreeing. A probability of 0 stands for no rules."""
+def _warnings(plan: Budget, calibration: Calibration, chosen: RuleSet) -> list[str]:
+    """What a person should know before agreeing."""
     warnings = []
-    misses = int(labelled.misses.sum())
-    if labelled.images < FEW_IMAGES:
+    if calibration.images < FEW_IMAGES:
         warnings.append(
-            f"{labelled.images} calibration images are few, so intervals are wide: label {FEW_IMAGES} or more"
+            f"{calibration.images} calibration images are few, so intervals are wide: label {FEW_IMAGES} or more"
         )
-    if labelled.bootstrap.unit == "image":
+    if calibration.bootstrap.unit == "image":
         warnings.append(
-            f"{labelled.bootstrap.clusters} clusters (camera x hour) are fewer than {MINIMUM_CLUSTERS}: intervals come "
-            f"from drawing images, and may be too narrow where images resemble each other"
+            f"{calibration.bootstrap.clusters} clusters (camera x hour) are fewer than {MINIMUM_CLUSTERS}: intervals "
+            f"come from drawing images, and may be too narrow where images resemble each other"
         )
     if plan.images_a_day > plan.frames_a_day:
         warnings.append(
             f"the budget of {plan.images_a_day:g} images a day exceeds the {plan.frames_a_day:g} frames a day: capped"
         )
+    misses = calibration.misses.sum()
     if not misses:
         warnings.append("nothing was missed in the calibration images")
-    elif labelled.out_of_reach.sum() == misses:
+    elif misses == calibration.misses_out_of_reach.sum():
         warnings.append(f"all {misses} misses are blind or below the confidence floor: no rule can see them as such")
-    if not probability:
+    if not chosen.rules:
         warnings.append("no rule beats the base rate, so the whole budget is drawn at random")
-    elif probability == 1:
+    elif chosen.probability == 1:
         warnings.append("the rules match fewer frames than the budget pays for, so it will not be spent in full")
     return warnings

@@ -12,7 +12,7 @@ from tasks.core.bootstrap import Bootstrap, cluster_bootstrap
 from tasks.core.entities import Evaluation, TrafficRecord
 from tasks.core.errors import DataError, NotEnoughData, SettingsError
 from tasks.core.matching import Booleans, Floats, Integers, Matches
-from tasks.core.suggestion.rules import CandidateRule, candidates_of_matches, candidates_of_traffic, match_rules
+from tasks.core.suggestion.rules import Candidates, candidates_of_matches, candidates_of_traffic
 
 FOLDS = 5
 FEW_IMAGES = 50  # from here on a calibration set serves
@@ -60,44 +60,53 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
-    """The calibration images: (images,) counts of what is in them, and (rules, images) which rule matches which."""
+class Calibration:
+    """The labelled images that the suggestion is fitted to."""
 
-    ground_truths: Integers
-    misses: Integers
-    out_of_reach: Integers
-    matched: Booleans
+    matches: Matches
+    evaluation: Evaluation
+    candidates: Candidates
     bootstrap: Bootstrap
     fold: Integers  # (images,) from 0 to 4; the images of a cluster share it
 
     @property
     def images(self) -> int:
-        return len(self.misses)
+        return self.matches.images
 
     @property
-    def has_miss(self) -> Booleans:
-        return self.misses > 0
+    def thresholds(self) -> Floats:
+        """(classes,) the operating thresholds, by class id."""
+        return threshold_column(self.evaluation.thresholds, list(self.evaluation.classes))
+
+    @property
+    def ground_truths(self) -> Integers:
+        """(images,) labelled objects of each image."""
+        return np.bincount(self.matches.truths.image, minlength=self.images)
+
+    @property
+    def misses(self) -> Integers:
+        """(images,) missed ones."""
+        return misses_by_image(self.matches, self.thresholds)
+
+    @property
+    def misses_out_of_reach(self) -> Integers:
+        """(images,) missed ones that no rule on a device can see."""
+        lost = out_of_reach(self.matches, self.thresholds, self.evaluation.confidence_floor)
+        return np.bincount(self.matches.truths.image[lost], minlength=self.images)
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """A uniform sample of all frames: (rules, frames) which rule matches which, and how many frames each stands for."""
+    """A uniform sample of all frames."""
 
-    matched: Booleans
-    weight: Floats
+    candidates: Candidates
     bootstrap: Bootstrap
 
 
-def labelled_images(
-    matches: Matches,
-    clusters: Sequence[str],
-    evaluation: Evaluation,
-    rules: Sequence[CandidateRule],
-    *,
-    replicates: int,
-    seed: int,
-) -> Labelled:
-    """The calibration images as evidence, at the evaluation's thresholds.
+def calibration_set(
+    matches: Matches, clusters: Sequence[str], evaluation: Evaluation, *, replicates: int, seed: int
+) -> Calibration:
+    """The labelled images as evidence.
 
     Raises NotEnoughData without an image, DataError where the inputs are not of the same images.
     """
@@ -108,39 +117,32 @@ def labelled_images(
             f"suggestion: {matches.images} matched images, {len(clusters)} clusters and an evaluation of "
             f"{evaluation.images} images: all three must be of the same calibration set"
         )
-    thresholds = threshold_column(evaluation.thresholds, list(evaluation.classes))
-    lost = matches.truths.image[out_of_reach(matches, thresholds, evaluation.confidence_floor)]
-    ground_truths = np.bincount(matches.truths.image, minlength=matches.images)
-    misses = misses_by_image(matches, thresholds)
-    confidence = np.bincount(matches.detections.image, matches.detections.confidence, matches.images)
     bootstrap = cluster_bootstrap(clusters, replicates=replicates, seed=seed)
-    return Labelled(
-        ground_truths=ground_truths,
-        misses=misses,
-        out_of_reach=np.bincount(lost, minlength=matches.images),
-        matched=match_rules(rules, candidates_of_matches(matches, evaluation.confidence_floor)),
+    return Calibration(
+        matches=matches,
+        evaluation=evaluation,
+        candidates=candidates_of_matches(matches, evaluation.confidence_floor),
         bootstrap=bootstrap,
-        fold=_folds(bootstrap, bootstrap.sums(confidence, ground_truths, misses), seed),
+        fold=_folds(matches, bootstrap, seed),
     )
 
 
-def _folds(bootstrap: Bootstrap, sums: Floats, seed: int) -> Integers:
+def _folds(matches: Matches, bootstrap: Bootstrap, seed: int) -> Integers:
     """(images,) folds. Units are dealt out at random, but in the order of their figures and not of the input."""
+    figures = bootstrap.sums(
+        np.bincount(matches.detections.image, matches.detections.confidence, matches.images),
+        np.bincount(matches.truths.image, matches.truths.area, matches.images),
+    )
     fold_of_unit = np.empty(bootstrap.units, np.int64)
-    fold_of_unit[np.lexsort(sums.T)] = np.random.default_rng(seed).permutation(bootstrap.units) % FOLDS
+    fold_of_unit[np.lexsort(figures.T)] = np.random.default_rng(seed).permutation(bootstrap.units) % FOLDS
     return fold_of_unit[bootstrap.unit_of_image]
 
 
 def traffic_or_calibration(
-    records: Sequence[TrafficRecord] | None,
-    evaluation: Evaluation,
-    rules: Sequence[CandidateRule],
-    labelled: Labelled,
-    *,
-    replicates: int,
-    seed: int,
+    records: Sequence[TrafficRecord] | None, calibration: Calibration, *, replicates: int, seed: int
 ) -> tuple[Traffic, list[str]]:
     """The traffic log of the evaluated model, or else the calibration images; and what the user must know of it."""
+    evaluation = calibration.evaluation
     log = [r for r in records or () if evaluation.model_version in ("", r.model_version)]
     warnings = []
     foreign = len(records or ()) - len(log)
@@ -150,13 +152,12 @@ def traffic_or_calibration(
         )
     if not log:
         warnings.append("no traffic log of this model version: the calibration images stand for the traffic")
-        return Traffic(labelled.matched, np.ones(labelled.images), labelled.bootstrap), warnings
+        return Traffic(calibration.candidates, calibration.bootstrap), warnings
 
     log = _thin(log)
     candidates = candidates_of_traffic(log, list(evaluation.classes), evaluation.confidence_floor)
     clusters = [f"{record.camera} {record.captured_at:%Y-%m-%dT%H}" for record in log]
-    bootstrap = cluster_bootstrap(clusters, replicates=replicates, seed=seed)
-    return Traffic(match_rules(rules, candidates), candidates.weight, bootstrap), warnings
+    return Traffic(candidates, cluster_bootstrap(clusters, replicates=replicates, seed=seed)), warnings
 
 
 def _thin(records: Sequence[TrafficRecord]) -> list[TrafficRecord]:

@@ -1,7 +1,7 @@
 """What suggested settings will bring, with 95% intervals.
 
-Rules that are scored on the images that they were chosen on look better than they are. So the labelled images are cut
-into five folds by cluster; rules and probability are fitted on four of them and score the images of the fifth. The
+Rules that are scored on the images that they were chosen on look better than they are. So the calibration images are
+cut into five folds by cluster; rules and probability are fitted on four of them and score the images of the fifth. The
 scores q, each image's probability to be kept by the rules, carry the figures:
 
     share with a miss    sum(q * has a miss) / sum(q)
@@ -9,7 +9,8 @@ scores q, each image's probability to be kept by the rules, carry the figures:
     misses a box         sum(q * misses) / sum(q * ground truths)
 
 Their intervals come from a cluster bootstrap of these sums. What is forecast is a day to come, so each replicate also
-lets that day's images scatter around what it expects of them, by their standard error.
+lets that day's images scatter around what it expects of them, by their standard error. The operating thresholds are held
+fixed; fitted anew in every fold, they made the intervals worse.
 """
 
 from __future__ import annotations
@@ -23,73 +24,72 @@ import numpy as np
 from tasks.core.bootstrap import Bootstrap, percentile_interval, ratio
 from tasks.core.entities import Estimate, Forecast
 from tasks.core.matching import Booleans, Floats, Integers
-from tasks.core.suggestion.evidence import Labelled, Traffic
+from tasks.core.suggestion.evidence import Calibration, Traffic
+from tasks.core.suggestion.rules import RuleSet
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """(images,) each, of the calibration images: does any rule match it, and how likely do the rules keep it?"""
+    """(images,) each, of the calibration images, by rules that were fitted without them."""
 
-    matched: Booleans
-    kept: Floats
-
-
-def cross_fit(fit: Callable[[Booleans], tuple[list[int], float]], labelled: Labelled) -> Scores:
-    """Score every image by rules that were fitted without its fold.
-
-    fit: from a mask of the images to fit on, to the rows of the chosen rules and the probability of their draws.
-    """
-    any_rule = np.zeros(labelled.images, np.bool_)
-    kept = np.zeros(labelled.images)
-    for fold in np.unique(labelled.fold):
-        held_out = labelled.fold == fold
-        chosen, probability = fit(~held_out)
-        matching = labelled.matched[chosen][:, held_out].sum(axis=0)
-        any_rule[held_out] = matching > 0
-        kept[held_out] = 1 - (1 - probability) ** matching
-    return Scores(any_rule, kept)
+    matched: Booleans  # by any rule
+    kept: Floats  # how likely
 
 
-def random_scores(labelled: Labelled) -> Scores:
-    """The scores of settings without rules: every image is equally likely, and no rule matches."""
-    return Scores(np.zeros(labelled.images, np.bool_), np.ones(labelled.images))
+def cross_fit(calibration: Calibration, fit: Callable[[Booleans], RuleSet]) -> Scores:
+    """Score every image by the rules that `fit` finds on the images, a mask, outside its fold."""
+    matched, kept = np.zeros(calibration.images, np.bool_), np.zeros(calibration.images)
+    for fold in np.unique(calibration.fold):
+        held_out = calibration.fold == fold
+        rules = fit(~held_out)
+        matched[held_out] = rules.matching(calibration.candidates)[held_out] > 0
+        kept[held_out] = rules.keeps(calibration.candidates)[held_out]
+    return Scores(matched, kept)
+
+
+def random_scores(calibration: Calibration) -> Scores:
+    """The scores of settings without rules: no rule matches, and every image is equally likely."""
+    return Scores(np.zeros(calibration.images, np.bool_), np.ones(calibration.images))
 
 
 def forecast(
-    labelled: Labelled,
+    calibration: Calibration,
     traffic: Traffic,
     scores: Scores,
+    rules: RuleSet,
     *,
-    kept_by_rules: Floats,
     random_share: float,
     frames_a_day: float,
     seed: int,
 ) -> Forecast:
-    """All figures of a day under the suggested settings.
+    """All figures of a day under settings of `rules` and a random draw of `random_share`.
 
-    kept_by_rules: (frames,) of the traffic, the probability that the rules keep it. random_share: of the exploration.
-    The base rate is that of as many images drawn at random as the settings collect.
+    Without rules, the figures of the images that the rules collect are those of random ones. The base rate is that of
+    as many images drawn at random as the settings collect.
     """
-    images_of = partial(_expected_images, traffic, frames_a_day=frames_a_day, seed=seed)
-    images_a_day = images_of(1 - (1 - random_share) * (1 - kept_by_rules))
-    of_a_day = partial(_expected_ratio, labelled.bootstrap, images=images_a_day.value, seed=seed)
-    of_all = partial(_expected_ratio, labelled.bootstrap, np.ones(labelled.images), images=np.inf, seed=seed)
-    each = np.ones(labelled.images, np.int64)
+    kept_at_random = np.full(traffic.candidates.images, random_share)
+    kept = 1 - (1 - kept_at_random) * (1 - rules.keeps(traffic.candidates))
+    images_a_day = _expected_images(traffic, kept, frames_a_day, seed)
+
+    each = np.ones(calibration.images, np.int64)
+    misses, has_miss = calibration.misses, calibration.misses > 0
+    of_a_day = partial(_expected_ratio, calibration.bootstrap, images=images_a_day.value, seed=seed)
+    of_all = partial(_expected_ratio, calibration.bootstrap, each, images=np.inf, seed=seed)
     return Forecast(
         images_a_day=images_a_day,
-        images_a_day_random=images_of(np.full(len(kept_by_rules), random_share)),
-        share_with_miss=of_a_day(scores.kept, labelled.has_miss, each),
-        share_with_miss_random=of_a_day(np.ones(labelled.images), labelled.has_miss, each),
-        misses_an_image=of_a_day(scores.kept, labelled.misses, each),
-        misses_a_box=of_a_day(scores.kept, labelled.misses, labelled.ground_truths),
-        misses_reached=of_all(labelled.misses * scores.matched, labelled.misses),
-        misses_blind=of_all(labelled.out_of_reach, labelled.misses),
+        images_a_day_random=_expected_images(traffic, kept_at_random, frames_a_day, seed),
+        share_with_miss=of_a_day(scores.kept, has_miss, each),
+        share_with_miss_random=of_a_day(each, has_miss, each),
+        misses_an_image=of_a_day(scores.kept, misses, each),
+        misses_a_box=of_a_day(scores.kept, misses, calibration.ground_truths),
+        misses_reached=of_all(misses * scores.matched, misses),
+        misses_blind=of_all(calibration.misses_out_of_reach, misses),
     )
 
 
 def _expected_ratio(
     bootstrap: Bootstrap,
-    kept: Floats,
+    kept: Floats | Integers,
     numerator: Integers | Booleans,
     denominator: Integers,
     *,
@@ -119,11 +119,11 @@ def _expected_ratio(
     return Estimate(value=value, low=low, high=high)
 
 
-def _expected_images(traffic: Traffic, kept: Floats, *, frames_a_day: float, seed: int) -> Estimate:
+def _expected_images(traffic: Traffic, kept: Floats, frames_a_day: float, seed: int) -> Estimate:
     """Images a day, from the probability that each frame of the traffic is kept; draws scatter as Poisson counts do."""
-    expected = frames_a_day * float(kept @ traffic.weight / traffic.weight.sum())
-    sums = traffic.bootstrap.sums(kept * traffic.weight, traffic.weight)
-    means = frames_a_day * ratio(*traffic.bootstrap.replicates(sums).T)
+    weight = traffic.candidates.weight
+    replicates = traffic.bootstrap.replicates(traffic.bootstrap.sums(kept * weight, weight))
+    means = frames_a_day * ratio(replicates[:, 0], replicates[:, 1])
     days = means + np.sqrt(means) * np.random.default_rng(seed).standard_normal(len(means))
     low, high = percentile_interval(days.clip(0.0, frames_a_day)) or (0.0, frames_a_day)
-    return Estimate(value=expected, low=low, high=high)
+    return Estimate(value=frames_a_day * traffic.candidates.share(kept), low=low, high=high)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.core.entities import TrafficRecord
 from tasks.core.matching import Booleans, Floats, Integers, Matches
@@ -41,9 +43,19 @@ class Candidates:
     def images(self) -> int:
         return len(self.weight)
 
+    def share(self, figure: NDArray[Any]) -> float:
+        """The weighted mean of an (images,) figure: for a flag, the share of all frames that have it."""
+        return float(figure @ self.weight / self.weight.sum())
+
     def of_class(self, class_id: int) -> Candidates:
         rows = self.class_id == class_id
         return Candidates(self.image[rows], self.class_id[rows], self.confidence[rows], self.weight)
+
+    def of_images(self, images: Booleans) -> Candidates:
+        """Of some images only, given as an (images,) mask, numbered anew."""
+        rows = images[self.image]
+        number = np.cumsum(images) - 1
+        return Candidates(number[self.image[rows]], self.class_id[rows], self.confidence[rows], self.weight[images])
 
 
 def candidates_of_matches(matches: Matches, confidence_floor: float) -> Candidates:
@@ -82,7 +94,7 @@ class CandidateRule:
 
     @property
     def threshold(self) -> float:
-        """The middle; six digits are exact here, as edges have three."""
+        """The middle. Edges have three digits at most, so that six are exact."""
         return round((self.low + self.high) / 2, 6)
 
     @property
@@ -90,8 +102,63 @@ class CandidateRule:
         return round((self.high - self.low) / 2, 6)
 
 
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """Chosen rules, best first, and the probability of each one's draw; 0 where there are none."""
+
+    rules: tuple[CandidateRule, ...] = ()
+    probability: float = 0.0
+
+    def matching(self, candidates: Candidates) -> Integers:
+        """(images,) how many of the rules match each image."""
+        return np.asarray(match_rules(self.rules, candidates).sum(axis=0))
+
+    def keeps(self, candidates: Candidates) -> Floats:
+        """(images,) the probability that at least one rule's draw keeps the image; draws are made apart."""
+        return np.asarray(1 - (1 - self.probability) ** self.matching(candidates))
+
+    def credited(self, candidates: Candidates) -> Floats:
+        """(rules,) share of all frames that each rule is credited with: the first one whose draw succeeds.
+
+        They add up to what the rules keep together.
+        """
+        matched = match_rules(self.rules, candidates).astype(np.int64)
+        earlier = matched.cumsum(axis=0) - matched
+        by_frame = matched * self.probability * (1 - self.probability) ** earlier
+        return np.array([candidates.share(row) for row in by_frame], np.float64)
+
+
+def fit_rules(
+    has_miss: Booleans,
+    labelled: Candidates,
+    traffic: Candidates,
+    thresholds: Floats,
+    confidence_floor: float,
+    *,
+    share: float,
+    share_of_rules: float,
+) -> RuleSet:
+    """The rules to use and the probability of their draws; an empty set where no rule is of use.
+
+    has_miss: (images,) of the `labelled` images. thresholds: (classes,) by class id. share: the budget as a share of
+    all frames; share_of_rules: the part of it that is not exploration.
+    """
+    if share_of_rules <= 0:
+        return RuleSet()
+    rules = candidate_rules(thresholds, confidence_floor)
+    matched = match_rules(rules, labelled)
+    often = np.flatnonzero(matched.sum(axis=1) >= MINIMUM_NEW_IMAGES)  # spares matching hopeless rules to the traffic
+    rules, matched = [rules[row] for row in often], matched[often]
+    chosen = RuleSet(
+        tuple(rules[row] for row in choose_rules(matched, has_miss, match_rules(rules, traffic), traffic, share))
+    )
+    if not chosen.rules:
+        return chosen
+    return RuleSet(chosen.rules, draw_probability(chosen.matching(traffic), traffic, share_of_rules))
+
+
 def candidate_rules(thresholds: Floats, confidence_floor: float) -> list[CandidateRule]:
-    """All rules with edges on the grid or at the class's threshold (to three digits, for people read them).
+    """All rules with edges on the grid or at the class's threshold, to three digits, as people read them.
 
     None starts below the floor, and none ends more than 0.05 above its class's threshold: there lie the found objects.
     """
@@ -116,77 +183,50 @@ def match_rules(rules: Sequence[CandidateRule], candidates: Candidates) -> Boole
     return matched
 
 
-def fit_rules(
-    matched: Booleans, has_miss: Booleans, traffic: Booleans, weight: Floats, share: float, share_of_rules: float
-) -> tuple[list[int], float]:
-    """The rows of the rules to use and the probability of each one's draw; no rows and 0.0 where none is of use.
-
-    Arguments as in `choose_rules`; share_of_rules: the part of the budget's share that is not exploration.
-    """
-    chosen = choose_rules(matched, has_miss, traffic, weight, share) if share_of_rules > 0 else []
-    if not chosen:
-        return [], 0.0
-    return chosen, draw_probability(traffic[chosen].sum(axis=0), weight, share_of_rules)
-
-
-def choose_rules(matched: Booleans, has_miss: Booleans, traffic: Booleans, weight: Floats, share: float) -> list[int]:
+def choose_rules(
+    matched: Booleans, has_miss: Booleans, matched_traffic: Booleans, traffic: Candidates, share: float
+) -> list[int]:
     """The rows of the rules to use, best first, chosen greedily.
 
-    matched: (rules, images) over the labelled images. has_miss: (images,). traffic: (rules, frames) over the traffic,
-    whose frames have `weight`. share: the budget as a share of all frames.
+    matched: (rules, images) of the labelled images. has_miss: (images,). matched_traffic: (rules, frames). share: the
+    budget as a share of all frames.
 
     Each step adds the rule whose new images, those that no earlier rule matched, have the highest share with a miss,
     smoothed by ten images of the base rate; of equal ones that with more new images, then the first. It needs at least
-    3 new images and 1% of all. No rule is added that does not beat the base rate, nor once more than 1.2 times
-    the budget is matched.
+    3 new images and 1% of all. No rule is added that does not beat the base rate, and none once more than 1.2 times the
+    budget is matched.
     """
-    images = len(has_miss)
-    base = has_miss.mean() if images else 0.0
+    images, misses = len(has_miss), int(has_miss.sum())
     enough = max(MINIMUM_NEW_IMAGES, MINIMUM_NEW_SHARE * images)
     chosen: list[int] = []
     covered = np.zeros(images, np.bool_)
-    while len(chosen) < len(matched) and _share_of_traffic(traffic[chosen], weight) <= RATE_SLACK * share:
+    covered_traffic = np.zeros(traffic.images, np.bool_)
+    while traffic.share(covered_traffic) <= RATE_SLACK * share:
         new = matched[:, ~covered].sum(axis=1)
         with_miss = matched[:, ~covered & has_miss].sum(axis=1)
-        # In whole numbers, as a rule of exactly the base rate must not win by float error.
-        eligible = (new >= enough) & (with_miss * images > has_miss.sum() * new)
-        if not eligible.any():
+        # In whole numbers, so that a rule of exactly the base rate does not win by float error.
+        eligible = np.flatnonzero((new >= enough) & (with_miss * images > misses * new))
+        if not len(eligible):
             break
-        smoothed = np.where(eligible, (with_miss + PRIOR_IMAGES * base) / (new + PRIOR_IMAGES), -1.0)
-        best = int(np.lexsort((np.arange(len(new)), -new, -smoothed))[0])
+        smoothed = (with_miss + PRIOR_IMAGES * misses / images) / (new + PRIOR_IMAGES)
+        best = min(eligible.tolist(), key=lambda row: (-smoothed[row], -new[row], row))
         chosen.append(best)
         covered |= matched[best]
+        covered_traffic |= matched_traffic[best]
     return chosen
 
 
-def draw_probability(matching: Integers, weight: Floats, share: float) -> float:
+def draw_probability(matching: Integers, traffic: Candidates, share: float) -> float:
     """p of every rule's draw, so that `mean(1 - (1 - p)^k) = share` over the traffic.
 
-    matching: (frames,) the number k of rules that each frame matches; their draws are made apart. weight: (frames,).
-    1.0 where even that keeps less than `share`.
+    matching: (frames,) the number k of rules that each frame matches. 1.0 where even that keeps no more than `share`.
     """
-    share_by_k = np.bincount(matching, weight) / weight.sum()
-    k = np.arange(len(share_by_k))
-    low, high = 0.0, 1.0
-    if (share_by_k * (k > 0)).sum() <= share:
+    k = np.arange(matching.max(initial=0) + 1)
+    share_by_k = np.array([traffic.share(matching == rules) for rules in k])
+    if share_by_k[1:].sum() <= share:
         return 1.0
-    for _ in range(100):  # bisection; halves the interval until floats end
+    low, high = 0.0, 1.0
+    for _ in range(60):  # bisection: p grows with the share
         p = (low + high) / 2
-        low, high = (p, high) if (share_by_k * (1 - (1 - p) ** k)).sum() < share else (low, p)
+        low, high = (p, high) if share_by_k @ (1 - (1 - p) ** k) < share else (low, p)
     return float(f"{high:.6g}")
-
-
-def credited_shares(traffic: Booleans, weight: Floats, probability: float) -> Floats:
-    """(rules,) share of all frames that each rule is credited with: the first whose draw succeeds.
-
-    traffic: (rules, frames) in the order of the strategies. The shares add up to what the rules keep together.
-    """
-    matching = traffic.astype(np.int64)
-    earlier = matching.cumsum(axis=0) - matching
-    credited = matching * probability * (1 - probability) ** earlier
-    return np.asarray(credited @ weight / weight.sum())
-
-
-def _share_of_traffic(traffic: Booleans, weight: Floats) -> float:
-    """Share of frames that any of the rules matches."""
-    return float(traffic.any(axis=0) @ weight / weight.sum())

@@ -9,7 +9,7 @@ from typing import Any
 
 from tasks.core.matching import Floats
 from tasks.core.settings import AnyStrategy, CloseToThreshold, Limit, RandomSampling, SamplingSettings, WindowType
-from tasks.core.suggestion.rules import CandidateRule
+from tasks.core.suggestion.rules import RuleSet
 
 EXPLORATION = "exploration"
 LIMIT_FACTOR = 3  # limits are the safety net, not the controller
@@ -21,9 +21,7 @@ def exploration_strategy(share: float) -> RandomSampling:
     return RandomSampling(name=EXPLORATION, type="random", traffic_percentage=float(f"{share:.6g}"))
 
 
-def rule_strategies(
-    rules: Sequence[CandidateRule], class_names: Sequence[str], probability: float, images_a_day: Floats
-) -> list[CloseToThreshold]:
+def rule_strategies(chosen: RuleSet, class_names: Sequence[str], images_a_day: Floats) -> list[CloseToThreshold]:
     """Rules as strategies. Limits, counted on each device, are three times the expected images, and at least 1.
 
     images_a_day: (rules,) what each strategy alone is expected to be credited with, on one device.
@@ -36,10 +34,10 @@ def rule_strategies(
             threshold=rule.threshold,
             epsilon=rule.epsilon,
             minimum_objects_close_to_threshold=rule.minimum_objects,
-            probability=probability,
+            probability=chosen.probability,
             limits=(_limit("hourly", images / 24), _limit("daily", images)),
         )
-        for number, (rule, images) in enumerate(zip(rules, images_a_day.tolist()), start=1)
+        for number, (rule, images) in enumerate(zip(chosen.rules, images_a_day.tolist()), start=1)
     ]
 
 

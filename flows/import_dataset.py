@@ -1,0 +1,68 @@
+"""How a user arrives: a labelled dataset in, and a first evaluation of the model that is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+from prefect import flow
+
+from flows.evaluate import evaluate
+from tasks.artifacts import tell_markdown
+from tasks.core.entities import Evaluation
+from tasks.core.settings import ProjectSettings
+from tasks.import_dataset import Imported, take_in_dataset
+from tasks.redeploy import import_model
+from tasks.retrain import build_dataset, lacking_splits
+from tasks.turn import open_turn, save_turn
+
+
+@flow(name="import", flow_run_name="import {dataset}")
+def import_dataset(
+    project: ProjectSettings, dataset: Path, model: Path | None, renames: Mapping[str, str]
+) -> list[str]:
+    """Samples, labels and a dataset version; with a model its thresholds, bands and figures. What to tell the user."""
+    imported = take_in_dataset(project, dataset, dict(renames))
+    turn = open_turn(project)
+    revisions = turn.batches | {batch: max(1, turn.batches.get(batch, 0)) for batch in imported.batches}
+    version = build_dataset(project, revisions, turn.dataset_version)
+    lines = told(imported)
+    lines.append(f"dataset version {version.dataset_version}: {version.counts}, test edition {version.test_edition}")
+    if not version.test_is_random:
+        lines.append(
+            "the test edition is a legacy one: not random, so its figures hold for this dataset, not for the field"
+        )
+    if model is not None:
+        model_version = import_model(project, model).model_version
+        if lacking := lacking_splits(project, version.dataset_version):
+            lines.append(f"not evaluated: {lacking}")
+        else:
+            lines += figures(*evaluate(project, model_version, version.dataset_version))
+    done = (f"imported {dataset.name}: {imported.images} images",)
+    finished = {"batches": revisions, "dataset_version": version.dataset_version, "done": done}
+    save_turn(project, turn.model_copy(update=finished | {"finished_at": datetime.now(timezone.utc)}))
+    tell_markdown(f"import-{project.project}", "\n".join(f"- {line}" for line in lines), "What was imported")
+    return lines
+
+
+def told(imported: Imported) -> list[str]:
+    splits = ", ".join(f"{n} {split}" for split, n in sorted(imported.by_split.items()))
+    lines = [f"imported {imported.images} images with {imported.boxes} boxes ({splits})"]
+    lines += [f"left out: {n} {reason}" for reason, n in imported.left_out.items()]
+    return lines + [f"  {line}" for line in imported.report[:10]]
+
+
+def figures(calibration: Evaluation, test: Evaluation) -> list[str]:
+    lines = [
+        f"model {test.model_version} on {test.images} test images: AP50 {test.coco['AP50']:.3f}, "
+        f"recall {test.recall or 0:.3f}, precision {test.precision or 0:.3f}"
+    ]
+    for name, found in calibration.classes.items():
+        worst = max(found.bands, key=lambda band: band.misses, default=None)
+        band = f", most in {worst.low:.3g} to {worst.high:.3g} ({worst.misses})" if worst and worst.misses else ""
+        lines.append(
+            f"{name}: {found.misses} of {found.ground_truths} missed on calibration at threshold "
+            f"{found.threshold:.2f}{band}; {found.blind} blind"
+        )
+    return lines

@@ -1,0 +1,38 @@
+"""Label files: COCO, YOLO and VOC <-> labels.
+
+    read_dataset      a dataset of others, to import
+    read_labels       what labellers put back for a batch
+    revision_bytes    a label revision as the bucket holds it (COCO), and labels_from_coco its inverse
+    write_yolo        a dataset version for a trainer
+    read_coco_pair    ground truth and predictions of anybody's model
+    unpack            a zip of any of these
+
+yolo_text and voc_bytes write the file of one image.
+"""
+
+from tasks.adapters.labels.archive import unpack
+from tasks.adapters.labels.coco import labels_from_coco, revision_bytes
+from tasks.adapters.labels.dataset import ImportedDataset, ImportedImage, Problems
+from tasks.adapters.labels.detect import read_dataset, read_labels
+from tasks.adapters.labels.pair import CocoPair, PairedImage, read_coco_pair, write_coco_pair
+from tasks.adapters.labels.voc import voc_bytes
+from tasks.adapters.labels.yolo import TrainingFolder, write_yolo, yolo_text
+
+__all__ = [
+    "CocoPair",
+    "ImportedDataset",
+    "ImportedImage",
+    "PairedImage",
+    "Problems",
+    "TrainingFolder",
+    "labels_from_coco",
+    "read_coco_pair",
+    "read_dataset",
+    "read_labels",
+    "revision_bytes",
+    "unpack",
+    "voc_bytes",
+    "write_coco_pair",
+    "write_yolo",
+    "yolo_text",
+]

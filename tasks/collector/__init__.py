@@ -1,0 +1,23 @@
+"""The collector: the one long-running process of a device. It knows the bucket and no Prefect.
+
+    capture -> detector -> sampler -> outbox -> uploader -> bucket         orders (releases) come back the same way
+
+Capture never waits for the network and the detector never for the disk: `capture`, `pipeline` (detector and sampler),
+`spooler` (outbox), `uploader` and `orders` are threads of their own, with bounded queues between them.
+
+    status = run_collector(device)                                 # in the foreground, until the sources end
+    pid = start_detached(CollectorConfig(device=device))           # or as a process of its own
+"""
+
+from tasks.collector.config import CollectorConfig
+from tasks.collector.process import collector_pid, read_status, start_detached, stop_collector
+from tasks.collector.run import run_collector
+
+__all__ = [
+    "CollectorConfig",
+    "collector_pid",
+    "read_status",
+    "run_collector",
+    "start_detached",
+    "stop_collector",
+]

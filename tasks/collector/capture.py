@@ -1,0 +1,185 @@
+"""Capture: a thread a camera, and the short queue between them and the detector.
+
+Recordings hand over every frame and wait when the detector is slower; of a live camera the latest frame wins, and the
+ones that it replaces are counted. Nothing here waits for a disk or a network other than the camera's own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from tasks.adapters.camera import Source
+from tasks.collector.config import Position
+from tasks.collector.tally import Tally
+from tasks.core.entities import Frame
+from tasks.core.errors import EdgeloopError
+from tasks.core.settings import CameraSettings
+
+_READ_AHEAD = 4  # frames a recording may be ahead of the detector
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
+
+
+class OpenSource(Protocol):
+    """How a source is opened: `camera.open_source`, or a test's."""
+
+    def __call__(self, source: str, camera: str, *, start: datetime | None, time_scale: float) -> Source: ...
+
+
+class FrameQueue:
+    """Frames of all cameras, each in a lane of its own, handed out in turn."""
+
+    def __init__(self, cameras: list[str]) -> None:
+        self._changed = threading.Condition()
+        self._lanes: dict[str, deque[tuple[Frame, bool]]] = {camera: deque() for camera in cameras}
+        self._open_lanes = set(cameras)
+        self._turn: deque[str] = deque(cameras)
+        self._closed = False
+        self.replaced = 0
+
+    def put_and_wait(self, frame: Frame) -> bool:
+        """Hand over a frame of a recording, waiting for room; False when nobody takes frames any more."""
+        with self._changed:
+            lane = self._lanes[frame.camera]
+            while len(lane) >= _READ_AHEAD and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return False
+            lane.append((frame, False))
+            self._changed.notify_all()
+        return True
+
+    def put_latest(self, frame: Frame) -> bool:
+        """Hand over a frame of a live camera in place of one that nobody has taken yet."""
+        with self._changed:
+            if self._closed:
+                return False
+            lane = self._lanes[frame.camera]
+            self.replaced += len(lane)
+            lane.clear()
+            lane.append((frame, True))
+            self._changed.notify_all()
+        return True
+
+    def get(self, timeout: float) -> tuple[Frame, bool] | None:
+        """The next frame and whether it is a live one; None when none comes within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                for _ in range(len(self._turn)):
+                    camera = self._turn[0]
+                    self._turn.rotate(-1)
+                    if self._lanes[camera]:
+                        item = self._lanes[camera].popleft()
+                        self._changed.notify_all()
+                        return item
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._open_lanes:
+                    return None
+                self._changed.wait(left)
+
+    def end_lane(self, camera: str) -> None:
+        with self._changed:
+            self._open_lanes.discard(camera)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Take no more frames; those that wait can still be had."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def is_finished(self) -> bool:
+        """All cameras have ended and no frame waits."""
+        with self._changed:
+            return not self._open_lanes and not any(self._lanes.values())
+
+
+class CaptureThread(threading.Thread):
+    """Reads one camera until it ends or is stopped."""
+
+    def __init__(
+        self,
+        settings: CameraSettings,
+        queue: FrameQueue,
+        tally: Tally,
+        position: Position | None,
+        open_this: Callable[[], Source],
+    ) -> None:
+        super().__init__(name=f"capture-{settings.name}", daemon=True)
+        self._settings = settings
+        self._queue = queue
+        self._tally = tally
+        self._open = open_this
+        self._stopping = threading.Event()
+        self._source: Source | None = None
+        known = position if position is not None and position.source == settings.source else None
+        self._position = known or Position(source=settings.source)
+        self.failure: EdgeloopError | None = None
+        tally.count_also(self._skipped_of_recording, rebuilt=True)
+        tally.count_also(self._skipped_of_live)
+
+    def run(self) -> None:
+        try:
+            with self._tally.survive(f"camera {self._settings.name}"):
+                self._read_for_ever()
+        finally:
+            self._queue.end_lane(self._settings.name)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._source is not None:
+            self._source.close()
+
+    def skipped(self) -> dict[str, int]:
+        """Bad images of a recording since its beginning, by reason; what the next run does not count again."""
+        return dict(self._source.skipped) if self._source is not None and not self._source.is_live else {}
+
+    # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _read_for_ever(self) -> None:
+        """Once through a recording; a camera of the network or the machine is tried again until it is stopped."""
+        pause = _FIRST_RETRY_S
+        while not self._stopping.is_set():
+            try:
+                self._read_once()
+                self._tally.camera(self._settings.name, "ended")
+                return
+            except EdgeloopError as error:
+                self.failure = error
+                self._tally.camera(self._settings.name, f"unavailable: {error}")
+                self._tally.error(str(error))
+            if not _may_come_back(self._settings.source):
+                return
+            self._stopping.wait(pause)
+            pause = min(pause * 2, _LONGEST_RETRY_S)
+
+    def _read_once(self) -> None:
+        with self._open() as source:
+            self._source = source
+            if self._stopping.is_set():  # asked to stop while it was being opened
+                return
+            self._tally.camera(self._settings.name, "running")
+            hand_over = self._queue.put_latest if source.is_live else self._queue.put_and_wait
+            for frame in source:
+                if not source.is_live and frame.index < self._position.next_index:
+                    continue  # decided before the restart
+                if not hand_over(frame) or self._stopping.is_set():
+                    return
+
+    def _skipped_of_recording(self) -> Mapping[str, int]:
+        before = self._position.skipped_before
+        return {reason: count - before.get(reason, 0) for reason, count in self.skipped().items()}
+
+    def _skipped_of_live(self) -> Mapping[str, int]:
+        return dict(self._source.skipped) if self._source is not None and self._source.is_live else {}
+
+
+def _may_come_back(source: str) -> bool:
+    """Is it a camera, which may be plugged in again, and not a file that is not there?"""
+    return source.isdecimal() or source.startswith(("rtsp://", "rtsps://"))

@@ -1,0 +1,116 @@
+"""From a frame to what the sampler is shown, and from its decision to the sample that is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.adapters.outbox import encode_jpeg
+from tasks.core.duplicates import difference_hash
+from tasks.core.entities import (
+    Detections,
+    Frame,
+    Sample,
+    TrafficRecord,
+    detection_records,
+    format_utc,
+    sample_id_of,
+)
+from tasks.core.sampling import Decision, Observation, draws_of
+from tasks.core.settings import SamplingSettings
+
+TRAFFIC_LOG = "traffic log"  # the name under which its draw is made, beside those of the strategies
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A decision to keep, with all that the sample is made of."""
+
+    frame: Frame
+    detections: Detections
+    decision: Decision
+    settings: SamplingSettings
+    settings_version: str
+    model_version: str
+    clock_suspect: bool
+
+
+def frame_id(frame: Frame) -> str:
+    """The name under which a frame draws: its place in a recording, so that a replay draws alike; else its time."""
+    return frame.source or f"{format_utc(frame.captured_at)}#{frame.index}"
+
+
+def observation_of(
+    frame: Frame, detections: Detections, device: str, settings: SamplingSettings, is_stub: bool
+) -> Observation:
+    """What the sampler is shown; the hash only where near-duplicates are looked for."""
+    return Observation(
+        frame=frame_id(frame),
+        device=device,
+        camera=frame.camera,
+        captured_at=frame.captured_at,
+        detections=detections,
+        is_stub=is_stub,
+        image_hash=hash_of(frame.pixels) if settings.duplicates.enabled else None,
+    )
+
+
+def hash_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(32,) uint8: the 256-bit difference hash of a BGR frame."""
+    small = cv2.resize(pixels, (17, 16), interpolation=cv2.INTER_AREA)
+    return difference_hash(np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8))
+
+
+def is_logged(frame: Frame, device: str, seed: int, rate: float) -> bool:
+    """Does this frame go to the traffic log? A draw like a strategy's, so that a replay logs the same frames."""
+    return draws_of(seed, device, frame.camera, frame_id(frame))(TRAFFIC_LOG) < rate
+
+
+def traffic_record(frame: Frame, detections: Detections, rate: float, model_version: str) -> TrafficRecord:
+    return TrafficRecord(
+        camera=frame.camera,
+        captured_at=frame.captured_at,
+        rate=rate,
+        model_version=model_version,
+        class_names=tuple(detections.names),
+        confidences=tuple(round(float(value), 6) for value in detections.confidence),
+    )
+
+
+def make_sample(kept: Kept, device: str) -> tuple[Sample, bytes]:
+    """The sample and its JPEG; where the image is shrunk, the boxes are too. Raises ImageUnreadable."""
+    frame, settings, decision = kept.frame, kept.settings, kept.decision
+    jpeg, width, height = encode_jpeg(frame.pixels, settings.jpeg_compression_level, settings.max_image_size)
+    detections = _scaled(kept.detections, width / frame.width, height / frame.height)
+    sample = Sample(
+        sample_id=sample_id_of(jpeg),
+        sha256=hashlib.sha256(jpeg).hexdigest(),
+        device=device,
+        camera=frame.camera,
+        captured_at=frame.captured_at,
+        clock_suspect=kept.clock_suspect,
+        width=width,
+        height=height,
+        source=frame.source,
+        detections=detection_records(detections) if settings.persist_predictions else (),
+        strategy=decision.strategy or "",
+        matched=decision.matched,
+        tags=decision.tags,
+        batch=decision.batch,
+        probability=decision.probability,
+        random_slice=decision.random_slice,
+        model_version=kept.model_version,
+        settings_version=kept.settings_version,
+    )
+    return sample, jpeg
+
+
+def _scaled(detections: Detections, x: float, y: float) -> Detections:
+    if x == 1 and y == 1:
+        return detections
+    xyxy = detections.xyxy * np.array([x, y, x, y], np.float32)
+    return Detections(xyxy, detections.confidence, detections.class_id, detections.class_names)

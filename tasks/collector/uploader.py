@@ -1,0 +1,229 @@
+"""The thread that drains the outbox: images first, then the segment that makes samples of them.
+
+A segment is the commit record: created under the next number, never overwritten. When the number is taken, the segment
+there is read; what it holds is delivered, and the rest goes under the number after it. So a lost reply, a crash between
+the segment and the note of it, and the loss of the disk all end with every sample in exactly one segment.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from tasks.adapters.bucket import Bucket
+from tasks.adapters.outbox import Outbox
+from tasks.collector.spooler import waiting_traffic
+from tasks.collector.tally import Tally
+from tasks.core import layout
+from tasks.core.entities import DeviceStatus, Sample
+from tasks.core.errors import BucketError, DataError, ObjectConflict, ObjectMissing, RecordInvalid
+from tasks.core.settings import DeviceSettings
+
+_AT_ONCE = 4  # images on their way; most of the time of a small upload is waiting
+_IDLE_S = 0.2
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0  # after a failure, and at most
+
+
+class Uploader(threading.Thread):
+    """Runs until it is told to finish; a bucket that is away costs nothing but time."""
+
+    def __init__(
+        self,
+        device: DeviceSettings,
+        bucket: Bucket,
+        outbox: Outbox,
+        traffic_folder: Path,
+        tally: Tally,
+        status: Callable[[], DeviceStatus],
+    ) -> None:
+        super().__init__(name="uploader", daemon=True)
+        self._device = device
+        self._bucket = bucket
+        self._outbox = outbox
+        self._traffic_folder = traffic_folder
+        self._tally = tally
+        self._status = status
+        self._finishing = threading.Event()
+        self._images_there: set[str] = set()
+        self._has_resumed = False
+        self._waiting_since: float | None = None
+        self._is_first_traffic = True
+        self._next_status = 0.0
+        self.bucket_answers = False
+
+    def run(self) -> None:
+        pause = _FIRST_PAUSE_S
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as pool:
+            while True:
+                is_last = self._finishing.is_set()
+                succeeded, did_something = self._round(pool, flush=is_last)
+                if is_last and (not succeeded or not did_something):
+                    return
+                if not succeeded:
+                    self._finishing.wait(pause)
+                    pause = min(pause * 2, _LONGEST_PAUSE_S)
+                    continue
+                pause = _FIRST_PAUSE_S
+                if not did_something:
+                    self._finishing.wait(_IDLE_S)
+
+    def finish(self, timeout: float | None) -> bool:
+        """Deliver what waits, as far as the bucket answers; False when that takes longer than `timeout` seconds."""
+        self._finishing.set()
+        self.join(timeout)
+        return not self.is_alive()
+
+    # --- a round -----------------------------------------------------------------------------------------------------
+
+    def _round(self, pool: ThreadPoolExecutor, *, flush: bool) -> tuple[bool, bool]:
+        """One look at what there is to do: (the bucket took it, there was something)."""
+        did_something = False
+        self.bucket_answers = False
+        try:
+            if not self._has_resumed:
+                self._resume()
+            did_something = self._send_samples(pool, flush)
+            did_something |= self._send_traffic()
+            self._send_status()
+        except BucketError as error:
+            self._tally.error(str(error))
+            return False, did_something
+        except Exception as error:  # noqa: BLE001 - this loop must not die: counted, reported, tried again later
+            self._tally.drop("upload failed")
+            self._tally.error(f"upload: {error!r}"[:300])
+            return False, did_something
+        self.bucket_answers = True
+        return True, did_something
+
+    def _resume(self) -> None:
+        """Learn where the numbers stand, and what of ours the segments above the known one already hold."""
+        known = self._tally.segment
+        highest = self._bucket.latest_number(self._segment_key, known)
+        # Without a known number only the last segment can hold what the outbox still has.
+        for number in range(known + 1 if known else max(1, highest), highest + 1):
+            self._take_note_of(number, count_all=known > 0)
+        self._tally.advance_segment(highest)
+        self._tally.committed_traffic(
+            self._bucket.latest_number(partial(layout.traffic, self._device.name), self._tally.traffic)
+        )
+        self._has_resumed = True
+
+    def _take_note_of(self, number: int, *, count_all: bool = False) -> None:
+        """What segment `number` holds is delivered."""
+        held, _ = self._read_segment(number)
+        waiting = {item.sample.sample_id for item in self._outbox.pending(len(self._outbox))}
+        ours = [sample for sample in held if sample.sample_id in waiting]
+        self._outbox.delivered(ours)
+        if count_all or ours:
+            self._tally.committed_segment(number, len(held) if count_all else len(ours))
+
+    def _read_segment(self, number: int) -> tuple[list[Sample], list[str]]:
+        try:
+            return self._bucket.read_lines(self._segment_key(number), Sample)
+        except RecordInvalid as error:  # not ours, whatever it is; our samples go under another number
+            self._tally.error(str(error))
+            return [], []
+
+    # --- samples -----------------------------------------------------------------------------------------------------
+
+    def _send_samples(self, pool: ThreadPoolExecutor, flush: bool) -> bool:
+        """Images of the next samples, and their segment when it is full, old enough, or the last."""
+        samples = [item.sample for item in self._outbox.pending(self._device.segment_samples)]
+        if not samples:
+            self._waiting_since = None
+            return False
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+        sent = self._send_images(pool, [s for s in samples if s.sample_id not in self._images_there])
+        ready = [s for s in samples if s.sample_id in self._images_there]
+        is_old = time.monotonic() - self._waiting_since >= self._device.segment_seconds
+        if ready and (len(ready) >= self._device.segment_samples or is_old or flush):
+            self._commit(ready)
+            return True
+        return sent > 0
+
+    def _send_images(self, pool: ThreadPoolExecutor, samples: Iterable[Sample]) -> int:
+        """Several at a time; the first failure ends the round, so that a bucket that is away costs one timeout."""
+        running = [(sample, pool.submit(self._send_image, sample)) for sample in samples]
+        try:
+            for sample, result in running:
+                if result.result():
+                    self._images_there.add(sample.sample_id)
+        finally:
+            for _, result in running:
+                result.cancel()
+        return len(running)
+
+    def _send_image(self, sample: Sample) -> bool:
+        """False for an image that turned out corrupt; the outbox has put it aside and counted it."""
+        try:
+            jpeg = self._outbox.read_image(sample)
+        except DataError as error:
+            self._tally.error(str(error))
+            return False
+        self._bucket.put(layout.sample_image(self._device.name, sample.captured_at, sample.sample_id), jpeg)
+        return True
+
+    def _commit(self, samples: list[Sample]) -> None:
+        number = self._tally.segment + 1
+        try:
+            self._bucket.create_lines(self._segment_key(number), samples)
+        except ObjectConflict:
+            self._take_note_of(number)
+            self._tally.advance_segment(number)
+            return
+        self._outbox.delivered(samples)
+        self._tally.committed_segment(number, len(samples))
+        self._images_there.clear()
+        self._waiting_since = None
+
+    def _segment_key(self, number: int) -> str:
+        return layout.segment(self._device.name, number)
+
+    # --- traffic and status ------------------------------------------------------------------------------------------
+
+    def _send_traffic(self) -> bool:
+        files = waiting_traffic(self._traffic_folder)
+        for path in files:
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                continue  # it had to make room
+            self._create_traffic(data)
+            path.unlink(missing_ok=True)
+        return bool(files)
+
+    def _create_traffic(self, data: bytes) -> None:
+        """Under the next free number, unless the highest one holds it already: a crash came before its removal."""
+        if self._is_first_traffic:
+            self._is_first_traffic = False
+            if self._tally.traffic and self._highest_traffic() == data:
+                return
+        while True:
+            number = self._tally.traffic + 1
+            try:
+                self._bucket.create(layout.traffic(self._device.name, number), data)
+            except ObjectConflict:
+                self._tally.committed_traffic(number)
+                continue
+            self._tally.committed_traffic(number)
+            return
+
+    def _highest_traffic(self) -> bytes:
+        try:
+            return self._bucket.get(layout.traffic(self._device.name, self._tally.traffic))
+        except ObjectMissing:
+            return b""
+
+    def _send_status(self) -> None:
+        if time.monotonic() < self._next_status:
+            return
+        self.send_status(self._status())
+        self._next_status = time.monotonic() + self._device.status_seconds
+
+    def send_status(self, status: DeviceStatus) -> None:
+        self._bucket.write_record(layout.device_status(self._device.name), status)

@@ -1,0 +1,412 @@
+"""Sources against real files, good and damaged, and against cameras that are not there."""
+
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+import zlib
+from datetime import datetime, timedelta, timezone
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.adapters.camera import ImageFolder, NetworkCamera, Timeline, live, open_source, read_image
+from tasks.adapters.camera.images import ImageRefused, decode_image
+from tasks.core.errors import ImageUnreadable, SettingsError, SourceUnavailable
+
+START = datetime(2026, 3, 1, 8, 0, tzinfo=timezone.utc)
+
+
+def picture(value, height=48, width=64):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def encoded(pixels, suffix=".jpg"):
+    return cv2.imencode(suffix, pixels)[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """20 frames at 10 a second, each of another grey: frame i is 10 * i + 20."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for i in range(20):
+        writer.write(picture(10 * i + 20))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images with room between their names."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name, value in (("b.png", 20), ("d.jpg", 120), ("f.bmp", 220)):
+        (images / name).write_bytes(encoded(picture(value), name[-4:]))
+    return images
+
+
+# --- video files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_video_gives_every_frame_in_order_and_ends(clip):
+    """Pixels, positions and names of all 20 frames; nothing was skipped."""
+    with open_source(str(clip), "gate") as source:
+        frames = list(source)
+    assert [frame.index for frame in frames] == list(range(20))
+    assert [frame.source for frame in frames] == [f"clip.mp4#{i}" for i in range(20)]
+    assert {frame.camera for frame in frames} == {"gate"}
+    np.testing.assert_allclose([frame.pixels.mean() for frame in frames], [10 * i + 20 for i in range(20)], atol=4.9)
+    assert frames[0].pixels.shape == (48, 64, 3)
+    assert frames[0].pixels.dtype == np.uint8
+    assert (source.is_live, source.skipped, source.last_error) == (False, {}, "")
+
+
+def test_frames_keep_their_pixels_while_the_video_goes_on(clip):
+    """Every frame has memory of its own, so that one may wait in a queue."""
+    first, *_, last = list(open_source(str(clip), "gate"))
+    assert first.pixels.mean() < 40 < 180 < last.pixels.mean()
+
+
+def test_the_frames_of_a_video_have_its_own_times(clip):
+    """start + index / fps * time_scale in UTC and milliseconds; the rate can be overruled."""
+    scaled = list(open_source(str(clip), "gate", start=START, time_scale=60))
+    assert [frame.captured_at for frame in scaled[:3]] == [START + timedelta(seconds=6 * i) for i in range(3)]
+    slow = list(open_source(str(clip), "gate", start=START, fps=3))
+    assert slow[1].captured_at == START + timedelta(milliseconds=333)
+
+
+def test_without_a_start_the_file_says_when_it_was_made(clip):
+    """The modification time: the same in every run."""
+    os.utime(clip, (START.timestamp(), START.timestamp()))
+    for _ in range(2):
+        assert next(iter(open_source(str(clip), "gate"))).captured_at == START
+
+
+def test_a_start_in_another_zone_or_without_one_becomes_utc(clip):
+    """A zone is converted; none is taken for UTC."""
+    east = START.astimezone(timezone(timedelta(hours=2)))
+    for start in (east, START.replace(tzinfo=None)):
+        frame = next(iter(open_source(str(clip), "gate", start=start)))
+        assert (frame.captured_at, frame.captured_at.tzinfo) == (START, timezone.utc)
+
+
+def test_a_source_can_be_read_twice(clip):
+    """A second iteration starts at the beginning."""
+    source = open_source(str(clip), "gate")
+    assert [len(list(source)), len(list(source))] == [20, 20]
+
+
+def damaged(clip, folder):
+    """The clip with its index at the front and the second half of its pictures cut off."""
+    content = clip.read_bytes()
+    boxes, at = {}, 0
+    while at < len(content):
+        size, kind = struct.unpack_from(">I4s", content, at)
+        boxes[kind] = content[at : at + size]
+        at += size
+    moov, mdat = bytearray(boxes[b"moov"]), boxes[b"mdat"]
+    head = boxes[b"ftyp"] + bytes(moov)
+    shift = len(head) - (content.find(b"mdat") - 4)
+    table = moov.find(b"stco")
+    (count,) = struct.unpack_from(">I", moov, table + 8)
+    for i in range(count):
+        (offset,) = struct.unpack_from(">I", moov, table + 12 + 4 * i)
+        struct.pack_into(">I", moov, table + 12 + 4 * i, offset + shift)
+    path = folder / "cut.mp4"
+    path.write_bytes((boxes[b"ftyp"] + bytes(moov) + mdat)[: len(head) + len(mdat) // 2])
+    return path
+
+
+def test_a_cut_video_gives_what_it_holds_and_says_what_is_missing(clip, tmp_path):
+    """The frames before the damage come, then the iteration ends with a count and a reason."""
+    source = open_source(str(damaged(clip, tmp_path)), "gate")
+    frames = list(source)
+    assert 0 < len(frames) < 20
+    assert source.skipped == {"missing_frames": 20 - len(frames)}
+    assert source.last_error == f"cut.mp4: {len(frames)} of 20 frames could be read; the file is cut or damaged"
+
+
+@pytest.mark.parametrize("content", [b"", b"no video", b"\0" * 5000])
+def test_a_file_that_is_no_video_is_refused_in_one_line(tmp_path, content):
+    """Empty, text, zeros: the message names the camera and the file."""
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceUnavailable) as error:
+        open_source(str(path), "gate")
+    assert "gate" in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["missing.mp4", "missing/folder", "ftp://host/clip.mp4", "frame_%03d.png", ""])
+def test_what_is_not_there_is_refused(tmp_path, monkeypatch, source):
+    """A missing path, an unknown scheme and a pattern are no sources; an empty name is not the working folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.png").write_bytes(encoded(picture(1), ".png"))
+    with pytest.raises(SourceUnavailable, match="camera gate: "):
+        open_source(source, "gate")
+
+
+# --- folders of images -----------------------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_its_images_by_name(folder):
+    """Sorted, one a second, each with its file name."""
+    frames = list(open_source(str(folder), "gate", start=START))
+    assert [frame.source for frame in frames] == ["b.png", "d.jpg", "f.bmp"]
+    np.testing.assert_allclose([frame.pixels.mean() for frame in frames], [20, 120, 220], atol=2)
+    assert [frame.captured_at for frame in frames] == [START + timedelta(seconds=i) for i in range(3)]
+    assert all(frame.pixels.shape == (48, 64, 3) for frame in frames)
+
+
+def test_the_time_of_a_folder_is_that_of_its_first_image(folder):
+    """Without a start, images that come later do not move the times of the earlier ones."""
+    os.utime(folder / "b.png", (START.timestamp(), START.timestamp()))
+    source = ImageFolder(folder, "gate", Timeline(fps=2))
+    assert [frame.captured_at for frame in source][1] == START + timedelta(seconds=0.5)
+
+
+def png_header(width, height):
+    """A PNG that says how large it is and holds next to nothing."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def jpeg_of_size(width, height):
+    """A small JPEG whose header says that it is large."""
+    content = bytearray(encoded(picture(50)))
+    at = content.find(b"\xff\xc0")
+    struct.pack_into(">HH", content, at + 5, height, width)
+    return bytes(content)
+
+
+def bad_images():
+    whole = encoded(np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8))
+    whole_png = encoded(np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8), ".png")
+    return {
+        "a.jpg": (b"", "empty"),
+        "c.jpg": (b"no image", "corrupt"),
+        "c2.jpg": (whole[: len(whole) // 2], "corrupt"),
+        "c3.png": (whole_png[: len(whole_png) // 2], "corrupt"),
+        "c4.jpg": (whole[:10], "corrupt"),
+        "e.png": (png_header(60_000, 60_000), "oversized"),
+        "e2.jpg": (jpeg_of_size(65_000, 65_000), "oversized"),
+        "e3.bmp": (b"BM" + struct.pack("<IIIIii", 26, 0, 26, 40, 30_000, -30_000), "oversized"),
+        "g.webp": (encoded(picture(1), ".webp"), "unsupported"),
+    }
+
+
+def test_bad_images_are_skipped_counted_and_named(folder):
+    """Every kind of bad image among good ones: the good ones come, with the places they have by name."""
+    for name, (content, _) in bad_images().items():
+        (folder / name).write_bytes(content)
+    (folder / "notes.txt").write_text("no image, and none by its name")
+    source = open_source(str(folder), "gate", start=START)
+    frames = list(source)
+    assert [frame.source for frame in frames] == ["b.png", "d.jpg", "f.bmp"]
+    assert source.skipped == {"empty": 1, "corrupt": 4, "oversized": 3, "unsupported": 1}
+    assert source.last_error.startswith("g.webp: ")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name != "notes.txt")
+    assert [frame.index for frame in frames] == [names.index(frame.source) for frame in frames]
+    assert all(frame.captured_at == START + timedelta(seconds=frame.index) for frame in frames)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"), [(n, c, r) for n, (c, r) in bad_images().items() if r != "unsupported"]
+)
+def test_every_bad_image_has_its_reason_in_one_line(tmp_path, name, content, reason):
+    """The error is an ImageUnreadable that starts with the file's name."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ImageUnreadable) as error:
+        read_image(tmp_path / name)
+    assert error.value.reason == reason
+    assert str(error.value).startswith(f"{name}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_an_oversized_image_is_never_decoded(tmp_path, monkeypatch):
+    """The header decides before the decoder sees a byte."""
+    (tmp_path / "bomb.png").write_bytes(png_header(60_000, 60_000))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the decoder was called"))
+    with pytest.raises(ImageRefused, match="60000 x 60000"):
+        read_image(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.full((10, 20), 77, np.uint8),
+        np.dstack([picture(77, 10, 20), np.full((10, 20), 9, np.uint8)]),
+        np.full((10, 20, 3), 77 * 257, np.uint16),
+    ],
+    ids=["grey", "alpha", "16 bit"],
+)
+def test_grey_alpha_and_deep_images_become_bgr(pixels):
+    """All are (height, width, 3) uint8 with the same values."""
+    decoded = decode_image(encoded(pixels, ".png"), "image.png")
+    np.testing.assert_array_equal(decoded, picture(77, 10, 20))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_image_is_pixels_or_an_image_error(data):
+    """Whatever bytes are changed or cut: an image of the announced size, or ImageUnreadable, nothing else."""
+    suffix = data.draw(st.sampled_from([".jpg", ".png", ".bmp"]))
+    content = bytearray(encoded(np.arange(48 * 64 * 3, dtype=np.uint8).reshape(48, 64, 3), suffix))
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, min(len(content) - 1, 700)))] = data.draw(st.integers(0, 255))
+    try:
+        pixels = decode_image(bytes(content[: data.draw(st.integers(0, len(content)))]), "image")
+    except ImageUnreadable:
+        return
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert pixels.shape[2] == 3
+
+
+def test_a_folder_without_images_is_refused(tmp_path):
+    """Nothing to read is a mistake in the settings, not the end of a recording."""
+    (tmp_path / "notes.txt").write_text("no image")
+    with pytest.raises(SourceUnavailable, match="no image in the folder"):
+        open_source(str(tmp_path), "gate")
+
+
+# --- closing ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_closed_source_ends_at_the_next_frame(clip, folder):
+    """`close` may come from anywhere, and twice."""
+    for where in (clip, folder):
+        source = open_source(str(where), "gate")
+        frames = iter(source)
+        next(frames)
+        source.close()
+        source.close()
+        assert list(frames) == []
+
+
+@pytest.mark.parametrize("wrong", [{"fps": 0}, {"fps": float("nan")}, {"time_scale": 0}, {"time_scale": -1}])
+def test_times_that_make_no_sense_are_refused(clip, wrong):
+    """The message names the field."""
+    with pytest.raises(SettingsError, match=next(iter(wrong))):
+        open_source(str(clip), "gate", **wrong)
+
+
+def test_simulated_cameras_are_opened_by_the_simulation(monkeypatch):
+    """yard:// and replay:// go there with everything they were given; nothing is imported before."""
+    seen = []
+    simulation = type("simulation", (), {"open_source": staticmethod(lambda *a, **k: seen.append((a, k)) or "source")})
+    monkeypatch.setitem(sys.modules, "tasks.adapters.simulation", simulation)
+    monkeypatch.setattr("tasks.adapters.simulation", simulation, raising=False)
+    for address in ("yard://1?frames=10", "replay://folder"):
+        assert open_source(address, "gate", start=START, time_scale=3.0) == "source"
+        assert seen.pop() == ((address, "gate"), {"start": START, "time_scale": 3.0})
+
+
+# --- live cameras ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Short pauses and time limits."""
+    monkeypatch.setattr(live, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(live, "LONGEST_PAUSE_S", 0.04)
+    monkeypatch.setattr(live, "OPEN_TIMEOUT_MS", 300)
+
+
+def drained(source, seconds):
+    """Iterate in a thread for a while, close, and return the frames and how long closing took."""
+    frames = []
+    thread = threading.Thread(target=lambda: frames.extend(source))
+    thread.start()
+    time.sleep(seconds)
+    began = time.monotonic()
+    source.close()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    return frames, time.monotonic() - began
+
+
+def test_a_camera_that_is_away_is_tried_again_until_closed(quick, capfd):
+    """A refused connection is counted and retried; the secret of the address is in no message and no output."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    source = open_source(f"rtsp://user:s3cret@127.0.0.1:{port}/stream?token=s3cret", "gate")
+    frames, _ = drained(source, 0.6)
+    assert frames == []
+    assert source.is_live
+    assert source.skipped["connection_failed"] >= 2
+    assert source.last_error == f"camera gate: rtsp://127.0.0.1:{port}/stream cannot be opened; trying again"
+    assert "s3cret" not in "".join(capfd.readouterr())
+
+
+def test_a_camera_that_accepts_and_is_silent_does_not_hold_us(quick):
+    """The time limit of opening ends it; without one FFmpeg would wait for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        source = NetworkCamera(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/stream", "gate")
+        _, seconds = drained(source, 1.5)
+    assert source.skipped["connection_failed"] >= 1
+    assert seconds < 3
+
+
+class FakeCapture:
+    """A cv2.VideoCapture that gives a few frames a connection."""
+
+    def __init__(self, frames):
+        self.frames = list(frames)
+
+    def isOpened(self):  # noqa: N802 - cv2's name
+        return bool(self.frames)
+
+    def get(self, _):
+        return 64.0
+
+    def read(self):
+        return (True, self.frames.pop(0)) if self.frames else (False, None)
+
+    def release(self):
+        self.frames = []
+
+
+def test_a_lost_camera_is_connected_again_and_goes_on_counting(quick, monkeypatch):
+    """Frames of three connections, one of which fails, have consecutive positions and times of the wall clock."""
+    connections = [FakeCapture([picture(1), picture(2)]), FakeCapture([]), FakeCapture([picture(3)])]
+    source = NetworkCamera("rtsp://camera/stream", "gate", clock=lambda: START + timedelta(microseconds=1500))
+    monkeypatch.setattr(source, "_open", lambda: connections.pop(0))
+    frames = []
+    for frame in source:
+        frames.append(frame)
+        if len(frames) == 3:
+            source.close()
+    assert [frame.index for frame in frames] == [0, 1, 2]
+    assert [int(frame.pixels[0, 0, 0]) for frame in frames] == [1, 2, 3]
+    assert {frame.captured_at for frame in frames} == {START + timedelta(milliseconds=1)}
+    assert source.skipped == {"connection_lost": 1, "connection_failed": 1}
+
+
+def test_pauses_grow_while_a_camera_is_away_and_start_again_after_a_frame(monkeypatch):
+    """0.5 s, doubled up to 30 s; a camera that answers is back at the start."""
+    captures = [FakeCapture([])] * 8 + [FakeCapture([picture(1)])] + [FakeCapture([])] * 2
+    pauses = []
+    source = NetworkCamera("rtsp://camera/stream", "gate")
+    monkeypatch.setattr(source, "_open", lambda: captures.pop(0))
+    monkeypatch.setattr(source._closed, "wait", lambda pause: (pauses.append(pause), captures or source.close()))
+    assert len(list(source)) == 1
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 0.5, 1, 2]
+
+
+def test_a_webcam_that_is_not_there_is_refused():
+    """A number that no camera has is a mistake in the settings; the message says which."""
+    with pytest.raises(SourceUnavailable, match="no webcam 97"):
+        open_source("97", "gate")
