@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import getpass
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Optional
 
 import typer
@@ -146,9 +143,8 @@ def collect(
     max_frames: Annotated[Optional[int], typer.Option(help="stop after so many frames")] = None,  # noqa: UP045
 ) -> None:
     """Collect in the foreground, without any Prefect server. Ctrl-C drains and stops; the outbox keeps the rest."""
-    from tasks.collector import run_collector
-
     from tasks.adapters.config import bucket_url, read_sampling
+    from tasks.collector import run_collector
     from tasks.core.settings import CameraSettings, DeviceSettings, validated
 
     sampling, warnings = read_sampling(settings)
@@ -170,7 +166,6 @@ def collect(
         model_classes=model_classes_of(model_classes),
         max_frames=max_frames,
         follow_releases=False,
-        stop=stop_on_signals(),
     )
     kept = ", ".join(f"{n} by {name}" for name, n in status.kept_by_strategy.items()) or "none"
     print(f"{status.frames} frames decided, {status.kept} kept ({kept}), {status.uploaded} uploaded")
@@ -185,18 +180,6 @@ def model_classes_of(text: str) -> str | tuple[str, ...] | None:
     if not text:
         return None
     return text if text == "coco80" else tuple(text.split(","))
-
-
-def stop_on_signals() -> threading.Event:
-    """Set by SIGTERM or Ctrl-C, so that the collector drains instead of dying."""
-    stop = threading.Event()
-
-    def ask_to_stop(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
-    return stop
 
 
 @app.command()
@@ -234,7 +217,7 @@ def import_dataset(
     model_classes: Annotated[str, typer.Option(help="class names of a model without metadata: coco80 or a list")] = "",
     rename: Annotated[Optional[list[str]], typer.Option(help="class of the dataset = class of the project")] = None,  # noqa: UP045
 ) -> None:
-    """Take a labelled dataset in. Its test split becomes a legacy test edition; with a model it is evaluated at once."""
+    """Take a labelled dataset in, with its splits; with a model it is evaluated at once."""
     from flows.import_dataset import import_dataset as import_flow
     from tasks.adapters.config import project_for_import, read_project
 

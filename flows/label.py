@@ -17,7 +17,7 @@ def label(
 ) -> list[Pulled]:
     """Offer the `new` batches; pull all open ones (batch -> the revision that is known)."""
     offered = [offer_batch(project, batch, thresholds) for batch in new]
-    pulled = [pull_batch(project, batch, revision, thresholds) for batch, revision in open_batches.items()]
+    pulled = [pull_batch(project, batch, revision) for batch, revision in open_batches.items()]
     where = {o.batch_id: o.where for o in offered}
     rows = [
         {

@@ -115,7 +115,8 @@ def evaluate_live_model(project: ProjectSettings, turn: Turn) -> Turn:
     turn = did(turn, f"evaluated the live model {turn.live_model}: {figures(test)}")
     if turn.suggestion_release:
         score = score_forecast(project, turn.suggestion, turn.suggestion_release, turn.dataset_version)
-        turn = having(turn, forecast_scores=turn.forecast_scores | {turn.suggestion: score})
+        scored = {turn.suggestion: score}
+        turn = having(turn, forecast_scores=turn.forecast_scores | scored, newly_scored=scored)
     return save_turn(project, having(turn, evaluation=calibration.evaluation, test_evaluation=test.evaluation))
 
 
@@ -164,6 +165,7 @@ def judge_the_candidate(project: ProjectSettings, turn: Turn) -> Turn:
             live_model=turn.candidate,
             evaluation=turn.candidate_evaluation,
             test_evaluation=turn.candidate_test_evaluation,
+            replaced_test_evaluation=turn.test_evaluation,
         )
     return save_turn(project, turn)
 

@@ -11,6 +11,7 @@ import numpy as np
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.detector import Detector, open_detector
 from tasks.adapters.images import ImageCache
+from tasks.adapters.manifest import read_manifest
 from tasks.core import layout
 from tasks.core.entities import DatasetEntry, Evaluation, Label, ModelVersion, Split
 from tasks.core.errors import DataError
@@ -60,6 +61,11 @@ class Central:
             model_classes=self.model(model_version).class_names,
             confidence_floor=EVERYTHING,
         )
+
+    def entries(self, dataset_version: str) -> list[DatasetEntry]:
+        """The manifest of a dataset version."""
+        key = layout.manifest(dataset_version)
+        return read_manifest(self.bucket.get(key), key)
 
     def evaluation(self, evaluation: str) -> Evaluation:
         return self.bucket.read_record(layout.evaluation_file(evaluation, "evaluation.json"), Evaluation)

@@ -13,7 +13,7 @@ from tasks.adapters.coco import class_figure, coco_figures
 from tasks.adapters.detector import open_detector
 from tasks.adapters.images import ImageCache
 from tasks.adapters.labels import read_coco_pair
-from tasks.adapters.manifest import read_manifest, write_matches
+from tasks.adapters.manifest import matches_bytes
 from tasks.adapters.report import evaluation_report
 from tasks.central import Central, EvaluatedImages, detect_again, of_split
 from tasks.core import bands, layout
@@ -37,7 +37,7 @@ def evaluate_split(
     Without `thresholds` those of best F-beta are fitted, which only calibration is for.
     """
     central = Central(project)
-    entries = of_split(read_manifest(central.bucket, dataset_version), split)
+    entries = of_split(central.entries(dataset_version), split)
     if not entries:
         raise NotEnoughData(f"dataset {dataset_version} has no {split} images: label more of the random slice")
     images = detect_again(central.detector(model_version), central.images, entries, project.classes)
@@ -92,7 +92,8 @@ def store(central: Central, evaluation: Evaluation, matches: Matches, entries: S
     """Evaluation, matches, report and plots into the bucket, the record last: it exists when all of it does."""
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
         out = Path(folder)
-        write_matches(out / "matches.parquet", matches, [entry.sample.sample_id for entry in entries])
+        ids, clusters = [e.sample.sample_id for e in entries], [e.cluster for e in entries]
+        (out / "matches.parquet").write_bytes(matches_bytes(matches, ids, central.project.classes, clusters))
         evaluation_report(evaluation, matches, out)
         for path in sorted(out.iterdir()):
             central.bucket.upload(layout.evaluation_file(evaluation.evaluation, path.name), path)
@@ -110,7 +111,8 @@ def evaluate_files(ground_truth: Path, predictions: Path, out: Path, *, beta: fl
         results, [image.cluster for image in pair.images], names, project=project, dataset_version=digest
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_matches(out / "matches.parquet", matches, [image.name for image in pair.images])
+    image_names, clusters = [image.name for image in pair.images], [image.cluster for image in pair.images]
+    (out / "matches.parquet").write_bytes(matches_bytes(matches, image_names, names, clusters))
     evaluation_report(evaluation, matches, out)
     (out / "evaluation.json").write_bytes(evaluation.to_json())
     return evaluation
@@ -128,7 +130,7 @@ def sync_review(
 
     central = Central(project)
     review.ensure_database(central.work / "fiftyone")
-    entries = read_manifest(central.bucket, dataset_version)
+    entries = central.entries(dataset_version)
     detector = (
         open_detector(STUB, project_classes=project.classes)
         if model_version == STUB

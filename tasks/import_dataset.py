@@ -13,7 +13,7 @@ import cv2
 from prefect import task
 from pydantic import BaseModel
 
-from tasks.adapters.labels import ImportedDataset, ImportedImage, revision_bytes, read_dataset
+from tasks.adapters.labels import ImportedDataset, ImportedImage, read_dataset, revision_bytes
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample, content_id, sample_id_of
@@ -74,7 +74,7 @@ def check_classes(dataset: ImportedDataset, project: ProjectSettings, renames: M
     if not names & set(project.classes):
         raise ClassesDoNotOverlap(
             f"{folder}: its classes ({', '.join(dataset.class_names)}) and the project's ({', '.join(project.classes)}) "
-            f"have no name in common: map them with --rename old=new"
+            f"share no name: map them with --rename old=new"
         )
 
 

@@ -9,13 +9,13 @@ from pydantic import BaseModel
 
 from tasks.adapters.bucket import Bucket, decode_lines
 from tasks.core import layout
-from tasks.core.entities import Batch, Sample, content_id
+from tasks.core.entities import Batch, Record, Sample, content_id
 from tasks.core.errors import ObjectMissing, RecordInvalid
 from tasks.core.settings import ProjectSettings
 from tasks.core.splits import assign_split
 
 
-class Cursor(BaseModel):
+class Cursor(Record):
     """How many segments of a device have been taken in."""
 
     segments: int = 0

@@ -7,11 +7,11 @@ from pathlib import Path
 from prefect import task
 from pydantic import BaseModel
 
-from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus, is_seeded, pre_annotation
+from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus
 from tasks.adapters.labels import revision_bytes
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import Batch, Label, LabelBox
+from tasks.core.entities import Batch, Label, LabelBox, Record
 from tasks.core.errors import DataError, ObjectMissing
 from tasks.core.settings import ProjectSettings, Thresholds
 
@@ -59,13 +59,14 @@ def offer_batch(project: ProjectSettings, batch_id: str, thresholds: Thresholds)
 
 
 @task(task_run_name="pull {batch_id}", retries=3, retry_delay_seconds=[1, 5, 20])
-def pull_batch(project: ProjectSettings, batch_id: str, revision: int, thresholds: Thresholds) -> Pulled:
+def pull_batch(project: ProjectSettings, batch_id: str, revision: int) -> Pulled:
     """Take in the labels of a batch; what is new becomes the next revision after `revision`, never overwritten."""
     central = Central(project)
     batch = read_batch(central, batch_id)
     labelling = labelling_of(project)
     labels = labelling.pull(batch)
-    labels = [with_corrections(label, batch, thresholds) for label in labels]
+    seeds = labelling.seeds(batch)
+    labels = [with_corrections(label, seeds.get(label.sample_id)) for label in labels]
     if labels:
         revision = store_revision(central, batch, labels, revision)
     status = labelling.status(batch)
@@ -80,7 +81,7 @@ def pull_batch(project: ProjectSettings, batch_id: str, revision: int, threshold
     )
 
 
-class Done(BaseModel):
+class Done(Record):
     """A batch that people have finished, and with which revision."""
 
     revision: int
@@ -101,17 +102,15 @@ def store_revision(central: Central, batch: Batch, labels: list[Label], revision
     return revision + 1
 
 
-def with_corrections(label: Label, batch: Batch, thresholds: Thresholds) -> Label:
+def with_corrections(label: Label, seed: Label | None) -> Label:
     """The label with what central knows better than the file: was it seeded, and how much of the seed was corrected.
 
     A correction is a box of the seed that is gone, moved or renamed, or a box that was added.
     """
-    sample = next(sample for sample in batch.samples if sample.sample_id == label.sample_id)
-    if not is_seeded(batch, sample):
+    if seed is None:
         return label.model_copy(update={"seeded": False, "corrections": 0})
-    seed = pre_annotation(sample, batch.class_names, thresholds).boxes
-    kept = sum(any(same_box(ours, theirs) for theirs in label.boxes) for ours in seed)
-    return label.model_copy(update={"seeded": True, "corrections": len(seed) + len(label.boxes) - 2 * kept})
+    kept = sum(any(same_box(ours, theirs) for theirs in label.boxes) for ours in seed.boxes)
+    return label.model_copy(update={"seeded": True, "corrections": len(seed.boxes) + len(label.boxes) - 2 * kept})
 
 
 def same_box(a: LabelBox, b: LabelBox) -> bool:

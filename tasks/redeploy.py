@@ -8,7 +8,6 @@ from pathlib import Path
 from prefect import task
 
 from tasks.adapters.detector import open_detector
-from tasks.adapters.manifest import read_manifest
 from tasks.adapters.releases import latest_release, publish
 from tasks.central import Central, detect_again, of_split
 from tasks.core import gate, layout
@@ -26,10 +25,10 @@ def judge(
     candidate_thresholds: Thresholds,
     live_thresholds: Thresholds,
 ) -> Verdict:
-    """May `candidate` replace `live`? Both run again on the newest test edition; the verdict is stored with its numbers."""
+    """May `candidate` replace `live`? Both run again on the newest test edition; the verdict is stored."""
     central = Central(project)
     dataset = central.bucket.read_record(layout.dataset(dataset_version), DatasetVersion)
-    entries = of_split(read_manifest(central.bucket, dataset_version), "test")
+    entries = of_split(central.entries(dataset_version), "test")
     ours = detect_again(central.detector(candidate), central.images, entries, project.classes)
     edition = gate.Edition(
         clusters=tuple(ours.clusters),
@@ -130,7 +129,7 @@ def import_model(project: ProjectSettings, path: Path, licence: str = "") -> Mod
         sha256=detector.sha256,
         size_bytes=path.stat().st_size,
         created_at=datetime.now(timezone.utc),
-        class_names=detector.own_class_names,
+        class_names=open_detector(path, project_classes=None, model_classes=project.model_classes).class_names,
         image_size=detector.image_size,
         format=detector.format,
         trained_from=path.name,

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from prefect.exceptions import MissingContextError
 
 from tasks.adapters.detector import open_detector
 from tasks.adapters.labels import labels_from_coco, write_yolo
-from tasks.adapters.manifest import read_manifest, write_manifest
+from tasks.adapters.manifest import manifest_bytes
 from tasks.adapters.trainer import TrainingResult, check_parity, export_onnx, train
 from tasks.central import Central, of_split
 from tasks.core import layout
@@ -26,8 +27,8 @@ from tasks.core.splits import (
     build_entries,
     dataset_version_of,
     fingerprint,
-    test_edition_of,
-    test_is_random,
+    is_random_edition,
+    newest_edition,
 )
 
 PARITY_IMAGES = 8
@@ -40,12 +41,12 @@ def build_dataset(project: ProjectSettings, revisions: Mapping[str, int], previo
     labelled = [
         item for batch, revision in revisions.items() if revision for item in read_labelled(central, batch, revision)
     ]
-    before = read_manifest(central.bucket, previous) if previous else []
+    before = central.entries(previous) if previous else []
     entries, left_out = build_entries(labelled, before)
     digest = fingerprint(entries)
     version = dataset_version_of(digest)
     if version != previous:
-        write_manifest(central.bucket, version, entries)
+        central.bucket.put(layout.manifest(version), manifest_bytes(entries))
     dataset = DatasetVersion(
         dataset_version=version,
         created_at=datetime.now(timezone.utc),
@@ -55,8 +56,8 @@ def build_dataset(project: ProjectSettings, revisions: Mapping[str, int], previo
         counts=dict(Counter(entry.split for entry in entries)),
         boxes=count_boxes(entries),
         batches={batch: revision for batch, revision in revisions.items() if revision},
-        test_edition=test_edition_of(entries),
-        test_is_random=test_is_random(entries),
+        test_edition=newest_edition(entries),
+        test_is_random=is_random_edition(entries),
         excluded=left_out,
         previous=previous,
     )
@@ -101,9 +102,9 @@ def lacking_splits(project: ProjectSettings, dataset_version: str) -> str:
 
 def new_training_images(project: ProjectSettings, dataset_version: str, since: str) -> int:
     """Training images that the dataset version `since` did not have."""
-    bucket = Central(project).bucket
-    known = {e.sample.sample_id for e in of_split(read_manifest(bucket, since), "train")} if since else set()
-    return sum(e.sample.sample_id not in known for e in of_split(read_manifest(bucket, dataset_version), "train"))
+    central = Central(project)
+    known = {e.sample.sample_id for e in of_split(central.entries(since), "train")} if since else set()
+    return sum(e.sample.sample_id not in known for e in of_split(central.entries(dataset_version), "train"))
 
 
 @task(task_run_name="train on {dataset_version}", retries=1, retry_delay_seconds=10)
@@ -113,7 +114,7 @@ def train_model(project: ProjectSettings, dataset_version: str, from_model: str)
     The model's record is written last: a model exists when its ONNX file does.
     """
     central = Central(project)
-    entries = read_manifest(central.bucket, dataset_version)
+    entries = central.entries(dataset_version)
     folder = central.work / "training" / dataset_version
     shutil.rmtree(folder, ignore_errors=True)
     paths = fetch_images(central, entries)
@@ -204,7 +205,5 @@ def log_epoch(epoch: int, epochs: int, metrics: Mapping[str, float]) -> None:
 
 def log(line: str) -> None:
     """To the run's log where there is a run."""
-    try:
+    with suppress(MissingContextError):
         get_run_logger().info(line)
-    except MissingContextError:
-        pass

@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import task
 
 from tasks.adapters.bucket import Bucket
-from tasks.adapters.manifest import StoredMatches, read_manifest, read_matches
+from tasks.adapters.manifest import StoredMatches, read_matches
 from tasks.central import Central, EvaluatedImages, detect_again, of_split, truths_of
 from tasks.core import layout, suggestion
 from tasks.core.bands import misses_by_image, threshold_column
@@ -70,12 +70,12 @@ def suggest_from_files(
     """The same from the folder of `edgeloop evaluate` and a traffic log of JSON lines."""
     try:
         found = Evaluation.model_validate_json((evaluation / "evaluation.json").read_bytes())
+        stored = read_matches((evaluation / "matches.parquet").read_bytes(), str(evaluation / "matches.parquet"))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise SettingsError(
             f"{evaluation}: is not the folder of an evaluation ({reason}): make one with edgeloop evaluate --out"
         ) from None
-    stored = read_matches(evaluation / "matches.parquet")
     return suggestion.suggest(
         stored.matches,
         stored.clusters,
@@ -90,10 +90,8 @@ def suggest_from_files(
 
 
 def stored_matches(central: Central, evaluation: str) -> StoredMatches:
-    path = central.work / "evaluations" / f"{evaluation}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    central.bucket.download(layout.evaluation_file(evaluation, "matches.parquet"), path)
-    return read_matches(path)
+    key = layout.evaluation_file(evaluation, "matches.parquet")
+    return read_matches(central.bucket.get(key), key)
 
 
 def settings_in_force(central: Central) -> SamplingSettings:
@@ -124,7 +122,7 @@ def random_slice_as_traffic(central: Central, model_version: str, dataset_versio
 
     They are a uniform sample of frames too; images that it was trained on are not among them.
     """
-    entries = read_manifest(central.bucket, dataset_version)
+    entries = central.entries(dataset_version)
     held_out = [e for e in of_split(entries, "calibration") + of_split(entries, "test") if e.sample.random_slice]
     images = detect_again(central.detector(model_version), central.images, held_out, central.project.classes)
     floor = central.project.sampling.confidence_floor
@@ -197,7 +195,7 @@ def score_forecast(
     central = Central(project)
     made = central.bucket.read_record(layout.suggestion(suggestion_id), Suggestion)
     version = f"{project.group}/{release_number}"
-    entries = read_manifest(central.bucket, dataset_version)
+    entries = central.entries(dataset_version)
     collected = [entry for entry in entries if entry.sample.settings_version == version]
     rules = {s.name for s in made.settings.sampling_strategies if isinstance(s, CloseToThreshold)}
     by_rule = [entry for entry in collected if rules & set(entry.sample.matched)]

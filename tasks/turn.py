@@ -24,6 +24,7 @@ def open_turn(project: ProjectSettings) -> Turn:
     if last.finished_at is None:
         return last
     fresh = {"number": number + 1, "started_at": now, "finished_at": None, "ingested": {}, "done": (), "waits_for": ()}
+    fresh |= {"newly_scored": {}, "replaced_test_evaluation": ""}
     return last.model_copy(update=fresh)
 
 

@@ -24,18 +24,20 @@ from flows.collect import collect
 from flows.demo.state import DemoState
 from flows.demo.world import ROUNDS, World
 from flows.loop import loop
-from tasks.adapters.labelling import FilesLabelling, pre_annotation, write_labels
+from tasks.adapters.labelling import FilesLabelling
 from tasks.adapters.simulation import WorldClock
-from tasks.collect import read_status
-from tasks.collector import stop_collector
-from tasks.core.entities import DeviceStatus, Turn
+from tasks.central import Central
+from tasks.collect import decided_frames
+from tasks.collector import read_status, stop_collector
+from tasks.core.entities import Batch, Detection, DeviceStatus, Label
+from tasks.core.errors import EdgeloopError
 from tasks.label import read_batch
 from tasks.redeploy import live_release
 from tasks.turn import read_turns
 
 DAY_SECONDS = 600.0  # a day that takes longer than this has a fault
 SWAP_SECONDS = 60.0
-SWAP_TICK = 0.15  # seconds between two frames of each camera while a release is on its way
+SWAP_TICK = 0.2  # seconds between two frames of each camera while a release is on its way
 
 
 @dataclass
@@ -47,21 +49,22 @@ class Player:
     state: DemoState
     console: Console
 
-    def play(self) -> None:
+    def play(self) -> DemoState:
         """All stages that have not ended yet."""
         try:
-            self.stage("turn 1: the first release", self.central_turn)
+            self.stage("the first turn", self.central_turn)
             for day in range(ROUNDS):
-                self.stage(f"day {day}: the device collects", lambda day=day: self.day(day))
+                self.stage(f"day {day}: the device collects", lambda day=day: self.day(day))  # type: ignore[misc]
                 self.stage(f"day {day}: samples become batches", self.central_turn)
                 self.stage(f"day {day}: people label (simulated)", self.people_label)
                 self.stage(f"day {day}: labels, training, gate, suggestion", self.central_turn)
             self.stage("the device takes the last release", self.last_swap)
         finally:
-            stop_collector(Path(self.world.device.outbox))
+            stop_collector(self.world.device.outbox)
+        return self.state
 
-    def stage(self, name: str, act: Callable[[], str]) -> None:
-        """Run a stage that has not ended in an earlier call, with its time."""
+    def stage(self, name: str, act: Callable[[], list[str]]) -> None:
+        """Run a stage that has not ended in an earlier call; say what it did and how long it took."""
         if name in self.state.ended:
             self.console.print(f"[dim]{name}: done before[/dim]")
             return
@@ -69,54 +72,94 @@ class Player:
         with self.console.status(f"{name} ..."):
             told = act()
         seconds = time.monotonic() - started
-        self.state = self.state.after(name, seconds)
+        self.state = self.state.model_copy(update={"ended": self.state.ended | {name: seconds}})
         self.state.save(self.folder)
-        self.console.print(f"[bold]{name}[/bold] [dim]({seconds:.0f} s)[/dim]")
-        for line in told.splitlines():
-            self.console.print(f"  {line}", highlight=False)
+        self.console.print(f"[bold]{name}[/bold] [dim]({seconds:.0f} s)[/dim]", highlight=False)
+        for line in told:
+            self.console.print(f"  {line}", highlight=False, markup=False)
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
-    def central_turn(self) -> str:
+    def central_turn(self) -> list[str]:
         """One turn of the loop, exactly as a user calls it."""
-        turn: Turn = loop(self.world.project)
-        return "\n".join([*turn.done, *(f"waits for {line}" for line in turn.waits_for)])
+        turn = loop(self.world.project)
+        return [*turn.done, *(f"waits for {line}" for line in turn.waits_for)]
 
-    def day(self, day: int) -> str:
-        """Frames flow while the release of the last turn is on its way; then the day goes on to its end."""
-        clock = WorldClock(self.folder / "clock.json")
-        first = day * self.world.camera_day
-        device = self.device_from(first)
-        collect(device, window_seconds=0)
-        swapped_after = self.let_frames_flow_until_swapped(clock, first, first + self.world.camera_day)
-        clock.advance_to(first + self.world.camera_day)
-        frames = (first + self.world.camera_day - self.state.collector_first) * self.world.cameras
-        status = collect(device, window_seconds=DAY_SECONDS, until_frames=frames)
-        self.state = self.state.after_day(day, status, swapped_after * self.world.cameras)
-        return self.day_told(status, swapped_after * self.world.cameras)
+    def day(self, day: int) -> list[str]:
+        """Frames flow while the last turn's release is on its way; then the day goes on to its end."""
+        first, last = day * self.world.camera_day, (day + 1) * self.world.camera_day
+        self.let_frames_flow_until_swapped(first, last)
+        self.clock.advance_to(last)
+        status = collect(self.world.device, window_seconds=DAY_SECONDS, until_frames=last * self.world.cameras)
+        decided = decided_frames(Path(self.world.device.outbox))
+        if decided < last * self.world.cameras:
+            raise EdgeloopError(
+                f"{self.world.device.outbox}: the collector decided {decided} frames of {last * self.world.cameras} "
+                f"({status.last_error or 'no error reported'}): see collector.log there"
+            )
+        self.state = self.state.model_copy(update={"days": (*self.state.days[:day], status)})
+        return told_of(status)
 
-    def people_label(self) -> str:
+    def people_label(self) -> list[str]:
         """The simulated annotator labels every open batch through the files that a person would use."""
-        labelled, boxes = 0, 0
-        turn = read_turns(self.world.project)[-1]
+        central = Central(self.world.project)
         labelling = FilesLabelling(Path(self.world.project.labelling.folder))
-        for batch_id in turn.open_batches:
-            batch = read_batch(self.central, batch_id)
-            labels = []
-            for sample in batch.samples:
-                seen = None
-                if sample.sample_id not in batch.unseeded:
-                    seen = self.pre_annotations(sample)
-                labels.append(self.world.annotator.label(sample, seen))
-            write_labels(labelling, batch, labels)
-            labelled += len(labels)
-            boxes += sum(len(label.boxes) for label in labels)
-        return f"the simulated annotator labelled {labelled} images with {boxes} boxes"
+        told = []
+        for batch_id in read_turns(self.world.project)[-1].open_batches:
+            batch = read_batch(central, batch_id)
+            seeds = labelling.seeds(batch)
+            labels = self.label_batch(batch, seeds)
+            labelling.put_back(batch, labels)
+            boxes = sum(len(label.boxes) for label in labels)
+            told.append(f"{self.world.annotator.name}: {len(labels)} images, {boxes} boxes, {len(seeds)} pre-annotated")
+        return told
 
-    def last_swap(self) -> str:
-        """The device takes the last release while a few frames of the next day flow."""
-        clock = WorldClock(self.folder / "clock.json")
+    def label_batch(self, batch: Batch, seeds: dict[str, Label]) -> list[Label]:
+        """Every sample as the annotator sees it: with the pre-annotations of its file, or blank."""
+        return [
+            self.world.annotator.label(sample, shown(seeds[sample.sample_id]) if sample.sample_id in seeds else None)
+            for sample in batch.samples
+        ]
+
+    def last_swap(self) -> list[str]:
+        """The device takes the last release while frames of the next day flow."""
         first = ROUNDS * self.world.camera_day
-        collect(self.device_from(first), window_seconds=0)
-        self.let_frames_flow_until_swapped(clock, first, first + self.world.camera_day)
-        return ""
+        self.let_frames_flow_until_swapped(first, first + self.world.camera_day)
+        status = read_status(self.world.device.outbox)
+        self.state = self.state.model_copy(update={"final": status})
+        return told_of(status) if status else []
+
+    # --- the world's clock -------------------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> WorldClock:
+        return WorldClock(self.folder / "clock.json")
+
+    def let_frames_flow_until_swapped(self, first: int, last: int) -> None:
+        """A frame of each camera every now and then, so that the swap happens between frames and not in a pause."""
+        collect(self.world.device, window_seconds=2.0, until_frames=first * self.world.cameras)
+        wanted = live_release(self.world.project)
+        deadline = time.monotonic() + SWAP_SECONDS
+        frames = first
+        while wanted is not None and time.monotonic() < deadline:
+            status = read_status(self.world.device.outbox)
+            if status is not None and status.release_number >= wanted.number:
+                return
+            if status is not None and status.refused_release.startswith(f"{wanted.number}"):
+                raise EdgeloopError(f"the device refused release {status.refused_release}")
+            frames = min(frames + 1, last)
+            self.clock.advance_to(frames)
+            time.sleep(SWAP_TICK)
+        raise EdgeloopError(f"the device did not take the release within {SWAP_SECONDS:g} s: see collector.log")
+
+
+def shown(seed: Label) -> list[Detection]:
+    """Pre-annotations as the annotator sees them: boxes and classes, no confidence."""
+    return [Detection(class_name=box.class_name, confidence=1.0, xyxy=box.xyxy) for box in seed.boxes]
+
+
+def told_of(status: DeviceStatus) -> list[str]:
+    """The device's word."""
+    kept = ", ".join(f"{n} by {name}" for name, n in status.kept_by_strategy.items()) or "none"
+    lines = [f"{status.frames} frames since its start, {status.frames_lost} lost; {status.kept} kept: {kept}"]
+    return lines + [f"swapped at {swap}" for swap in status.swaps[-1:]]

@@ -1,4 +1,4 @@
-"""Prefect's own server and the FiftyOne App on loopback, for one machine. Imports no Prefect: it sets its environment."""
+"""Prefect's own server on loopback, for one machine. Imports no Prefect: it sets its environment."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def is_free(port: int) -> bool:
 
 @contextmanager
 def prefect_server(folder: Path, port: int | None = None) -> Iterator[str]:
-    """A Prefect server on loopback while the block runs; its address. The environment is set before Prefect is imported."""
+    """A Prefect server on loopback while the block runs; its address. To be entered before Prefect is imported."""
     port = port or free_port()
     environment = prefect_environment(folder, port)
     os.environ.update(environment)

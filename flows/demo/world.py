@@ -5,6 +5,7 @@ A world says what the project and the device are told, and who labels. Its truth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -103,7 +104,7 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str) -> World:
 def photographs(folder: Path, data: Path, seed: int, weights: Path | None, model: str) -> World:
     """Labelled photographs, replayed in seeded order as a stream; their labels are held back for the annotator."""
     dataset = read_dataset(data)
-    images = list(dataset.images)
+    images = dataset.images
     if len(images) < 200:
         raise SettingsError(
             f"{data}: {len(images)} labelled images are too few for two days of a demo: give 200 or more"
@@ -152,7 +153,7 @@ def photographs(folder: Path, data: Path, seed: int, weights: Path | None, model
         facts=(
             f"photographs replayed in seeded order over {PHOTOGRAPH_CAMERAS} cameras, {day} a day; no drift",
             "their own labels are held back and only the annotator knows them",
-            *(f"left out: {reason}" for reason in dataset.problems[:3]),
+            *(f"left out: {n} {reason}" for reason, n in dataset.skipped.items()),
         ),
         project=project,
         device=device_in(folder, project, sources),
@@ -162,7 +163,7 @@ def photographs(folder: Path, data: Path, seed: int, weights: Path | None, model
     )
 
 
-def truth_of(images: list[ImportedImage]) -> FolderTruth:
+def truth_of(images: Sequence[ImportedImage]) -> FolderTruth:
     """The held-back labels, by file name."""
     return FolderTruth({image.path.name: image for image in images})
 

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from pydantic import BaseModel
 
-from tasks.adapters.labels import read_labels, revision_bytes
+from tasks.adapters.labels import labels_from_coco, read_labels, revision_bytes
 from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample
 from tasks.core.errors import LabelsInvalid
 from tasks.core.settings import DEFAULT_THRESHOLD, Thresholds
@@ -47,6 +47,8 @@ class Labelling(Protocol):
     def status(self, batch: Batch) -> LabellingStatus: ...
 
     def pull(self, batch: Batch) -> list[Label]: ...
+
+    def seeds(self, batch: Batch) -> dict[str, Label]: ...
 
     def where(self, batch_id: str) -> str: ...
 
@@ -119,6 +121,13 @@ class FilesLabelling:
         else:
             (folder / "problems.txt").unlink(missing_ok=True)
         return sorted(labels, key=lambda label: label.sample_id)
+
+    def seeds(self, batch: Batch) -> dict[str, Label]:
+        """What people saw before they began, by sample id."""
+        path = self._folder / batch.batch_id / "pre_annotations.json"
+        samples = {sample.sample_id: sample for sample in batch.samples}
+        labels, _ = labels_from_coco(path.read_bytes(), samples, batch.class_names, path.name)
+        return {label.sample_id: label for label in labels}
 
 
 def is_seeded(batch: Batch, sample: Sample) -> bool:

@@ -93,6 +93,11 @@ class FrameQueue:
             self._closed = True
             self._changed.notify_all()
 
+    def is_empty(self, camera: str) -> bool:
+        """No frame of this camera waits."""
+        with self._changed:
+            return not self._lanes[camera]
+
     @property
     def is_finished(self) -> bool:
         """All cameras have ended and no frame waits."""
@@ -120,7 +125,9 @@ class CaptureThread(threading.Thread):
         self._source: Source | None = None
         known = position if position is not None and position.source == settings.source else None
         self._position = known or Position(source=settings.source)
+        self.camera = settings.name
         self.failure: EdgeloopError | None = None
+        self.came_to_its_end = False
         tally.count_also(self._skipped_of_recording, rebuilt=True)
         tally.count_also(self._skipped_of_live)
 
@@ -171,6 +178,7 @@ class CaptureThread(threading.Thread):
                     continue  # decided before the restart
                 if not hand_over(frame) or self._stopping.is_set():
                     return
+            self.came_to_its_end = not self._stopping.is_set()
 
     def _skipped_of_recording(self) -> Mapping[str, int]:
         before = self._position.skipped_before

@@ -55,7 +55,7 @@ class CollectorState(Record):
     swaps: tuple[str, ...] = ()
     uploaded: int = 0
     committed: int = Field(0, description="segments of this run")
-    segment: int = Field(0, description="highest segment number known in the bucket")
+    segment: int | None = Field(None, description="highest segment number in the bucket; none: not asked yet")
     traffic: int = Field(0, description="highest traffic number known in the bucket")
     refused_number: int = 0
     refused_reason: str = ""

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from tasks.adapters.bucket import encode_lines
 from tasks.adapters.outbox import Outbox, sync_folder, write_durably
-from tasks.collector.config import CollectorState, write_state
+from tasks.collector.config import STATUS_FILE, CollectorState, write_state
 from tasks.collector.keeping import Kept, make_sample
 from tasks.collector.tally import Tally
-from tasks.core.entities import TrafficRecord
+from tasks.core.entities import DeviceStatus, TrafficRecord
 from tasks.core.errors import ImageUnreadable, OutboxFull
 
 _WAITING = 8  # frames at most between the detector and the disk; of 1080p, 50 MB
@@ -29,9 +29,10 @@ _PATIENCE_S = 0.02  # a live camera's kept frame waits this long for the disk
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state as of a frame, and the traffic log up to it."""
+    """The state as of a frame, the traffic log up to it, and the status for whoever watches this device."""
 
     state: CollectorState
+    status: DeviceStatus
     traffic: Sequence[TrafficRecord] = ()
 
 
@@ -83,6 +84,7 @@ class Spooler(threading.Thread):
                 else:
                     self._write_traffic(item.traffic)
                     write_state(self._outbox.folder, item.state)
+                    write_status(self._outbox.folder, item.status)
 
     def _store(self, kept: Kept) -> None:
         try:
@@ -117,3 +119,8 @@ class Spooler(threading.Thread):
 def waiting_traffic(folder: Path) -> list[Path]:
     """Traffic files that wait for the bucket, oldest first."""
     return sorted(folder.glob("[0-9]*.jsonl.gz"))
+
+
+def write_status(folder: Path, status: DeviceStatus) -> None:
+    """The status beside the outbox; whole for every reader, and not worth a sync."""
+    write_durably(folder / STATUS_FILE, status.to_json(), sync=False)

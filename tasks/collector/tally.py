@@ -39,7 +39,7 @@ class Tally:
         self.kept_by_strategy: Counter[str] = Counter(resumed.kept_by_strategy if resumed else {})
         self.swaps: list[str] = list(resumed.swaps) if resumed else []
         self._drops: Counter[str] = Counter(resumed.drops if resumed else {})
-        self.segment = before.segment if before else 0
+        self.segment: int | None = before.segment if before else None
         self.traffic = before.traffic if before else 0
         self.refused_number = before.refused_number if before else 0
         self.refused_reason = before.refused_reason if before else ""
@@ -96,14 +96,14 @@ class Tally:
     def committed_segment(self, number: int, samples: int) -> None:
         """Segment `number` is in the bucket and holds `samples` of ours."""
         with self._lock:
-            self.segment = max(self.segment, number)
+            self.segment = max(self.segment or 0, number)
             self.uploaded += samples
             self.committed += 1
 
     def advance_segment(self, number: int) -> None:
         """Numbers up to `number` are taken."""
         with self._lock:
-            self.segment = max(self.segment, number)
+            self.segment = max(self.segment or 0, number)
 
     def committed_traffic(self, number: int) -> None:
         with self._lock:

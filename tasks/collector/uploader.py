@@ -102,10 +102,11 @@ class Uploader(threading.Thread):
     def _resume(self) -> None:
         """Learn where the numbers stand, and what of ours the segments above the known one already hold."""
         known = self._tally.segment
-        highest = self._bucket.latest_number(self._segment_key, known)
-        # Without a known number only the last segment can hold what the outbox still has.
-        for number in range(known + 1 if known else max(1, highest), highest + 1):
-            self._take_note_of(number, count_all=known > 0)
+        highest = self._bucket.latest_number(self._segment_key, known or 0)
+        # Without a state only the last segment can hold what the outbox still has.
+        first = max(1, highest) if known is None else known + 1
+        for number in range(first, highest + 1):
+            self._take_note_of(number, count_all=known is not None)
         self._tally.advance_segment(highest)
         self._tally.committed_traffic(
             self._bucket.latest_number(partial(layout.traffic, self._device.name), self._tally.traffic)
@@ -115,8 +116,7 @@ class Uploader(threading.Thread):
     def _take_note_of(self, number: int, *, count_all: bool = False) -> None:
         """What segment `number` holds is delivered."""
         held, _ = self._read_segment(number)
-        waiting = {item.sample.sample_id for item in self._outbox.pending(len(self._outbox))}
-        ours = [sample for sample in held if sample.sample_id in waiting]
+        ours = [sample for sample in held if self._outbox.holds(sample.sample_id)]
         self._outbox.delivered(ours)
         if count_all or ours:
             self._tally.committed_segment(number, len(held) if count_all else len(ours))
@@ -169,7 +169,7 @@ class Uploader(threading.Thread):
         return True
 
     def _commit(self, samples: list[Sample]) -> None:
-        number = self._tally.segment + 1
+        number = (self._tally.segment or 0) + 1
         try:
             self._bucket.create_lines(self._segment_key(number), samples)
         except ObjectConflict:

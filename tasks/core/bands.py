@@ -71,6 +71,7 @@ def evaluate(
     _check_lengths(matches, clusters, class_names)
     bootstrap = cluster_bootstrap(clusters, replicates=replicates, seed=seed)
     classes = {}
+    counts = np.zeros((3, matches.images), np.int64)  # pooled over the classes
     for class_id, name in enumerate(class_names):
         of_class = _rows_of_class(matches, class_id)
         if thresholds is None:
@@ -82,9 +83,9 @@ def evaluate(
         classes[name] = _class_evaluation(
             of_class, threshold, interval, bootstrap, confidence_floor, (ap50 or {}).get(name)
         )
+        counts += _truths_hits_and_kept(of_class, threshold)
 
-    operating = threshold_column({name: c.threshold for name, c in classes.items()}, class_names)
-    truths, hits, kept = _truths_hits_and_kept(matches, operating)
+    truths, hits, kept = counts
     evaluation = Evaluation(
         evaluation="",
         model_version=model_version,
@@ -214,7 +215,7 @@ def _class_evaluation(
     ap50: float | None,
 ) -> ClassEvaluation:
     truths = of_class.truths
-    by_image, hits, kept = _truths_hits_and_kept(of_class, np.full(int(truths.class_id.max(initial=0)) + 1, threshold))
+    truths_by_image, hits, kept = _truths_hits_and_kept(of_class, threshold)
     bands = []
     for low, high in tile_bands(threshold):
         lost = (truths.confidence >= low) & (truths.confidence < high)
@@ -224,8 +225,8 @@ def _class_evaluation(
                 low=low,
                 high=high,
                 misses=int(lost.sum()),
-                recall_lost=_share(lost_by_image, by_image) or 0.0,
-                interval=_share_interval(bootstrap, lost_by_image, by_image),
+                recall_lost=_share(lost_by_image, truths_by_image) or 0.0,
+                interval=_share_interval(bootstrap, lost_by_image, truths_by_image),
             )
         )
     is_missed = ~(truths.confidence >= threshold)
@@ -234,8 +235,8 @@ def _class_evaluation(
         threshold=threshold,
         threshold_interval=threshold_interval,
         precision=_share(hits, kept),
-        recall=_share(hits, by_image),
-        recall_interval=_share_interval(bootstrap, hits, by_image) if len(truths) else None,
+        recall=_share(hits, truths_by_image),
+        recall_interval=_share_interval(bootstrap, hits, truths_by_image) if len(truths) else None,
         misses=int(is_missed.sum()),
         blind=int(np.isnan(truths.confidence).sum()),
         blind_localisation=int((truths.blind == "localisation").sum()),
@@ -247,15 +248,12 @@ def _class_evaluation(
     )
 
 
-def _truths_hits_and_kept(matches: Matches, thresholds: Floats) -> tuple[Integers, Integers, Integers]:
-    """(images,) each: ground truths, those that are found, and detections at or above their class's threshold."""
-    detections = _counted(matches.detections)
-    kept = detections.confidence >= thresholds[detections.class_id]
-    return (
-        _by_image(matches, matches.truths.image),
-        _by_image(matches, matches.truths.image[~missed(matches, thresholds)]),
-        _by_image(matches, detections.image[kept]),
-    )
+def _truths_hits_and_kept(of_class: Matches, threshold: float) -> Integers:
+    """(3, images): ground truths, those of them that are found, and detections at or above the threshold."""
+    truths, detections = of_class.truths, _counted(of_class.detections)
+    hits = truths.image[truths.confidence >= threshold]
+    kept = detections.image[detections.confidence >= threshold]
+    return np.stack([_by_image(of_class, image) for image in (truths.image, hits, kept)])
 
 
 def _share(part: Integers, whole: Integers) -> float | None:

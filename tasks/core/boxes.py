@@ -53,35 +53,42 @@ def nms(
     more than `iou`. xyxy: (n, 4). confidence, class_id: (n,). Returns the indices of the kept rows in that order, at
     most `limit` of them.
     """
+    if len(confidence) < 2:
+        return np.arange(len(confidence))[:limit]
     order = confidence_order(xyxy, confidence, class_id)
     boxes, classes = np.asarray(xyxy, np.float64)[order], np.asarray(class_id)[order]
     kept = np.zeros(0, np.int64)
     for start in range(0, len(order), NMS_BLOCK):
         block = np.arange(start, min(start + NMS_BLOCK, len(order)))
-        if len(kept):
-            block = block[~_overlaps(boxes, classes, kept, block, iou).any(axis=0)]
-        kept = np.concatenate([kept, block[_survivors(_overlaps(boxes, classes, block, block, iou))]])
+        if start:
+            block = block[~_overlaps(boxes[kept], classes[kept], boxes[block], classes[block], iou).any(axis=0)]
+        survivors = block[_survivors(_overlaps(boxes[block], classes[block], boxes[block], classes[block], iou))]
+        kept = np.concatenate([kept, survivors]) if start else survivors
         if limit is not None and len(kept) >= limit:
             break
     return order[kept[:limit]]
 
 
 def _overlaps(
-    boxes: NDArray[np.float64], classes: NDArray[Any], rows: NDArray[np.int64], columns: NDArray[np.int64], iou: float
+    boxes: NDArray[np.float64],
+    classes: NDArray[Any],
+    others: NDArray[np.float64],
+    other_classes: NDArray[Any],
+    iou: float,
 ) -> NDArray[np.bool_]:
-    """Which rows would suppress which columns, were they kept: (len(rows), len(columns))."""
-    same_class = classes[rows, None] == classes[columns]
-    return np.asarray(same_class & (iou_matrix(boxes[rows], boxes[columns]) > iou))
+    """Which boxes (n) would suppress which others (m), were they kept: (n, m)."""
+    overlaps = iou_matrix(boxes, others) > iou
+    overlaps &= classes[:, None] == other_classes
+    return overlaps
 
 
-def _survivors(suppresses: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Greedy choice within a block, from its (n, n) matrix of who would suppress whom, best first."""
-    alive = np.ones(len(suppresses), np.bool_)
-    # Only rows that overlap a later one can change anything; in most frames these are few.
-    later = np.triu(suppresses, k=1)
-    for row in np.flatnonzero(later.any(axis=1)):
+def _survivors(overlaps: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Greedy choice within a block, from its symmetric (n, n) matrix of who would suppress whom, best first."""
+    alive = np.ones(len(overlaps), np.bool_)
+    # Only rows that overlap another one than themselves can change anything; in most frames these are few.
+    for row in np.flatnonzero(np.count_nonzero(overlaps, axis=1) > 1):
         if alive[row]:
-            alive &= ~later[row]
+            alive[row + 1 :] &= ~overlaps[row, row + 1 :]
     return np.flatnonzero(alive)
 
 

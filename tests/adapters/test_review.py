@@ -155,7 +155,8 @@ def yard(folder: Path, count: int, seed: int = 0) -> tuple[list[ReviewItem], lis
         found = truth[copies] + rng.normal(0, 0.12, (len(copies), 4)) * np.tile(size[copies], 2)
         found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 2)
         found_classes = np.where(rng.random(len(copies)) < 0.8, classes[copies], rng.integers(0, 3, len(copies)))
-        confidence = np.sort(rng.uniform(0.006, 0.99, len(copies)))[::-1]
+        confidence = np.append(np.sort(rng.uniform(0.006, 0.99, len(copies)))[::-1], 0.003)  # the last: below the floor
+        found, found_classes = np.vstack([found, [[0, 0, 20, 20]]]), np.append(found_classes, 0)
         detections = Detections(found.astype(np.float32), confidence.astype(np.float32), found_classes, CLASSES)
         detections = detections_from_records(detection_records(detections), CLASSES)  # as they are written
         moment = datetime(2026, 3, 1, 8, tzinfo=timezone.utc) + timedelta(minutes=i)
@@ -225,6 +226,7 @@ def test_syncing_is_idempotent_and_rebuilds_a_lost_database(tmp_path, database):
     assert (sample.strategy, sample.matched, sample.camera) == ("random", ["random", "car low"], "gate-1")
     assert (sample.split, sample.batch, sample.model_version) == ("train", "batch-0", "0123456789abcdef")
     assert sample.captured_at.replace(tzinfo=timezone.utc) == items[1].sample.captured_at
+    assert len(sample.predictions.detections) == len(items[1].predictions) - 1  # without the one below the floor
     box = items[1].label.boxes[0].xyxy
     assert sample.ground_truth.detections[0].bounding_box == pytest.approx(
         [box[0] / 400, box[1] / 400, (box[2] - box[0]) / 400, (box[3] - box[1]) / 400]

@@ -24,7 +24,7 @@ import numpy as np
 import onnxruntime as ort
 
 from tasks.adapters.camera import open_source
-from tasks.adapters.detector import Detector, open_detector
+from tasks.adapters.detector import Detector, Prepared, open_detector
 from tasks.core.entities import Frame
 from tasks.core.sampling import Observation, Sampler
 from tasks.core.settings import CloseToThreshold, RandomSampling, SamplingSettings
@@ -73,18 +73,23 @@ def edge_loop(detector: Detector, frames: Iterator[Frame], sampler: Sampler) -> 
     return found
 
 
-def captured(frames: Iterator[Frame], waiting: int = 4) -> Iterator[Frame]:
-    """The same frames, decoded by a thread of their own."""
-    ready: queue.Queue[Frame | None] = queue.Queue(waiting)
+def pipelined_loop(detector: Detector, frames: Iterator[Frame], sampler: Sampler, waiting: int = 2) -> int:
+    """The same, with decoding and letterboxing in a capture thread."""
+    ready: queue.Queue[tuple[Frame, Prepared] | None] = queue.Queue(waiting)
 
     def capture() -> None:
         for frame in frames:
-            ready.put(frame)
+            ready.put((frame, detector.prepare(frame.pixels)))
         ready.put(None)
 
     threading.Thread(target=capture, daemon=True).start()
-    while (frame := ready.get()) is not None:
-        yield frame
+    found = 0
+    while (item := ready.get()) is not None:
+        frame, prepared = item
+        detections = detector.detect_prepared(prepared)
+        sampler.decide(Observation(str(frame.index), "bench", frame.camera, frame.captured_at, detections))
+        found += len(detections)
+    return found
 
 
 def plain_loop(session: ort.InferenceSession, video: Path, frames: int, *, is_yolox: bool) -> int:
@@ -126,18 +131,18 @@ def ultralytics_predict(model: Path, video: Path, threads: int, frames: int) -> 
     torch.set_num_threads(threads)
     yolo = YOLO(str(model), task="detect")
     settings = {"imgsz": 256, "conf": FLOOR, "iou": NMS_IOU, "verbose": False, "device": "cpu"}
-    plain_options = ort.SessionOptions
+    plain_session = ort.InferenceSession
 
-    def options_with_threads() -> ort.SessionOptions:
-        options = plain_options()
+    def session_with_threads(weights: str, _: None = None, **kwargs: object) -> ort.InferenceSession:
+        options = ort.SessionOptions()
         options.intra_op_num_threads = threads
-        return options
+        return plain_session(weights, options, **kwargs)
 
-    ort.SessionOptions = options_with_threads
+    ort.InferenceSession = session_with_threads  # ultralytics has no setting for it
     try:
         yolo.predict(np.zeros((480, 640, 3), np.uint8), **settings)  # the session is made on the first call
     finally:
-        ort.SessionOptions = plain_options
+        ort.InferenceSession = plain_session
 
     def predict() -> int:
         found = done = 0
@@ -193,11 +198,11 @@ def where_time_goes(detector: Detector, video: Path, frames: int) -> dict[str, f
         if frame is None:
             return {name: float(np.median(taken)) * 1000 for name, taken in steps.items()}
         times.append(time.perf_counter())
-        letterbox = detector.preprocess(frame.pixels)
+        prepared = detector.prepare(frame.pixels)
         times.append(time.perf_counter())
-        output = detector.run()
+        output = detector.run(prepared)
         times.append(time.perf_counter())
-        detections = detector.decode(output, letterbox)
+        detections = detector.decode(output, prepared.letterbox)
         times.append(time.perf_counter())
         deciding.decide(Observation(str(frame.index), "bench", frame.camera, frame.captured_at, detections))
         times.append(time.perf_counter())
@@ -219,7 +224,7 @@ def report(model: Path, video: Path, arguments: argparse.Namespace) -> None:
     contenders: dict[str, Contender] = {
         "bare session": partial(bare_session, session, frames),
         "edge loop": lambda: edge_loop(detector, some_frames(video, frames), sampler()),
-        "edge loop, capture thread": lambda: edge_loop(detector, captured(some_frames(video, frames)), sampler()),
+        "edge loop, capture thread": lambda: pipelined_loop(detector, some_frames(video, frames), sampler()),
         "plain OpenCV loop": partial(plain_loop, session, video, frames, is_yolox=is_yolox),
     }
     if not is_yolox:

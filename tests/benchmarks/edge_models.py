@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,8 +21,13 @@ def prepare_ultralytics(folder: Path) -> None:
     os.environ["YOLO_VERBOSE"] = "false"
 
 
-def export_small_model(folder: Path, architecture: str = "11/yolo11", **arguments: object) -> Path:
-    """An untrained YOLO of an eighth of the full width, exported for 256 x 256 pixels; needs ultralytics."""
+def export_small_model(
+    folder: Path, architecture: str = "11/yolo11", *, lively: bool = False, **arguments: object
+) -> Path:
+    """An untrained YOLO of an eighth of the full width, exported for 256 x 256 pixels; needs ultralytics.
+
+    An untrained one sees next to nothing; a `lively` one answers with many different boxes and confidences.
+    """
     import torch
     import yaml
     from ultralytics import YOLO
@@ -33,7 +39,27 @@ def export_small_model(folder: Path, architecture: str = "11/yolo11", **argument
     path.write_text(yaml.safe_dump(config))
     torch.manual_seed(0)
     model = YOLO(str(path), task="detect")
+    if lively:
+        enliven(model.model)
     return Path(model.export(format="onnx", imgsz=SMALL_INPUT, simplify=False, verbose=False, **arguments))
+
+
+def enliven(network: Any) -> None:
+    """Random batch-norm statistics and a wide last layer, so that outputs depend strongly on the picture."""
+    import torch
+
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.uniform_(0.8, 2.2)
+            module.bias.data.normal_(0, 0.5)
+    head = network.model[-1]
+    for name in ("cv3", "one2one_cv3"):
+        for scores in getattr(head, name, None) or ():
+            scores[-1].weight.data.normal_(0, 0.4)
+            scores[-1].bias.data.fill_(-4.0)
+    for name in ("cv2", "one2one_cv2"):
+        for sides in getattr(head, name, None) or ():
+            sides[-1].weight.data.normal_(0, 0.3)
 
 
 def render_video(path: Path, frames: int = 200, width: int = 640, height: int = 480) -> Path:

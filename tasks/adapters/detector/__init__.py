@@ -8,7 +8,7 @@
 """
 
 from tasks.adapters.detector.classes import COCO_80
-from tasks.adapters.detector.detector import Detector, DetectorSettings, open_detector
+from tasks.adapters.detector.detector import Detector, DetectorSettings, Prepared, open_detector
 from tasks.adapters.detector.probe import probe_frame
 
-__all__ = ["COCO_80", "Detector", "DetectorSettings", "open_detector", "probe_frame"]
+__all__ = ["COCO_80", "Detector", "DetectorSettings", "Prepared", "open_detector", "probe_frame"]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tasks.adapters.detector.classes import ClassMap, map_classes, named_classes
 from tasks.adapters.detector.formats import Candidates, ModelFormat, recognise
 from tasks.adapters.detector.model_file import ORT_ERRORS, ModelFile, first_line, read_model
-from tasks.adapters.detector.preprocessing import InputBuffer
+from tasks.adapters.detector.preprocessing import InputBuffer, frame_size
 from tasks.core.boxes import Letterbox, confidence_order, nms
 from tasks.core.entities import STUB, Detections
 from tasks.core.errors import ModelError, SettingsError
@@ -40,14 +42,31 @@ class DetectorSettings:
             raise SettingsError(f"max_detections is {self.max_detections}: set it to 1 or more")
 
 
+@dataclass(frozen=True, slots=True)
+class BoundInput:
+    """An input buffer, bound to the session of one model."""
+
+    buffer: InputBuffer
+    binding: ort.IOBinding
+    model: _LoadedModel
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A frame as a model's input, and how it lies there; empty for the stub, and after it was detected in."""
+
+    input: BoundInput | None
+    letterbox: Letterbox
+
+
 class Detector:
     """Frames to Detections with one model; the stub sees nothing.
 
     model_version: 16 hex of the file's sha256, or "stub". class_names: what the class ids of its Detections mean.
     surplus_classes: the model's classes that the project lacks, ignored. missing_classes: the project's classes that
     the model cannot see. image_size: (height, width) of the model's input. format: ultralytics, ultralytics-nms-free,
-    yolox or stub. settings: may be exchanged between two frames. Equal frames give equal Detections. Its buffers serve
-    one thread; open one detector a thread.
+    yolox or stub. settings: may be exchanged between two frames. Equal frames give equal Detections. One thread may
+    detect while another prepares the next frames; two must not detect at the same time.
     """
 
     def __init__(
@@ -79,20 +98,33 @@ class Detector:
         that lie wholly in the padding are left out. Raises ImageUnreadable when `pixels` is no frame, ModelError when
         the model fails or its output is not finite or no confidence.
         """
+        return self.detect_prepared(self.prepare(pixels))
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> Prepared:
+        """Letterbox a frame into an input of its own. Another thread may do this while the model runs.
+
+        Raises ImageUnreadable when `pixels` is no frame.
+        """
+        if self._model is None:
+            size = frame_size(pixels)
+            return Prepared(None, Letterbox.top_left(size, size))
+        bound = self._model.free_input()
+        return Prepared(bound, bound.buffer.write(pixels))
+
+    def detect_prepared(self, prepared: Prepared) -> Detections:
+        """What the model sees in a frame that this detector has prepared, once for each.
+
+        Raises ModelError for a frame that another detector has prepared, as around an exchange of models.
+        """
         if self._model is None:
             return Detections.empty(self.class_names)
-        letterbox = self.preprocess(pixels)
-        return self.decode(self.run(), letterbox)
+        detections = self.decode(self.run(prepared), prepared.letterbox)
+        self._model.give_back(prepared)
+        return detections
 
-    # The three steps of `detect`, for whoever measures or overlaps them.
-
-    def preprocess(self, pixels: NDArray[np.uint8]) -> Letterbox:
-        """Put a frame into the model's input."""
-        return self._loaded.input.write(pixels)
-
-    def run(self) -> NDArray[np.float32]:
-        """Run the model on its input. The array is the detector's own and is overwritten by the next run."""
-        return self._loaded.run()
+    def run(self, prepared: Prepared) -> NDArray[np.float32]:
+        """Run the model on a prepared frame. The array is the detector's own and is overwritten by the next run."""
+        return self._loaded.run(prepared.input)
 
     def decode(self, output: NDArray[np.float32], letterbox: Letterbox) -> Detections:
         """The model's output as Detections in the frame's pixels."""
@@ -114,8 +146,10 @@ class Detector:
         """A copy of the model's output for a frame, to compare with one that was stored; empty for the stub."""
         if self._model is None:
             return np.zeros(0, np.float32)
-        self.preprocess(pixels)
-        return self.run().copy()
+        prepared = self.prepare(pixels)
+        output = self.run(prepared).copy()
+        self._model.give_back(prepared)
+        return output
 
     @property
     def _loaded(self) -> _LoadedModel:
@@ -131,31 +165,48 @@ class Detector:
 
 
 class _LoadedModel:
-    """A session with its input and output bound to buffers that are allocated once."""
+    """A session with its inputs and its output bound to buffers that are allocated once.
+
+    `InferenceSession.run` would allocate and copy the output of every frame: 1% of a small model's time (measured).
+    """
 
     def __init__(self, file: ModelFile, format_: ModelFormat) -> None:
         self.file = file
         self.format = format_
-        self.input = InputBuffer(format_, file.image_size, file.input_type)
-        self.output: NDArray[Any] = np.zeros(file.output_shape, file.output_type)
-        # `run` would allocate and copy the output of every frame: about 1% of the time of a small model (measured).
-        tensor = self.input.tensor
-        self._binding = file.session.io_binding()
-        self._binding.bind_input(file.input_name, "cpu", 0, file.input_type, tensor.shape, tensor.ctypes.data)
-        self._binding.bind_output(
-            file.output_name, "cpu", 0, file.output_type, self.output.shape, self.output.ctypes.data
-        )
+        self._output: NDArray[Any] = np.zeros(file.output_shape, file.output_type)
+        self._free: deque[BoundInput] = deque()  # its append and pop are atomic
 
-    def run(self) -> NDArray[np.float32]:
+    def free_input(self) -> BoundInput:
         try:
-            self.file.session.run_with_iobinding(self._binding)
+            return self._free.pop()
+        except IndexError:
+            return self._bind(InputBuffer(self.format, self.file.image_size, self.file.input_type))
+
+    def give_back(self, prepared: Prepared) -> None:
+        """Use its buffer for a later frame; it is taken from `prepared`, so that no two frames can share one."""
+        if prepared.input is not None:
+            self._free.append(prepared.input)
+            prepared.input = None
+
+    def run(self, bound: BoundInput | None) -> NDArray[np.float32]:
+        if bound is None or bound.model is not self:
+            raise ModelError(f"{self.file.where}: the frame was not prepared by this detector: prepare it again")
+        try:
+            self.file.session.run_with_iobinding(bound.binding)
         except ORT_ERRORS as error:
             raise ModelError(f"{self.file.where}: the model failed on a frame: {first_line(error)}") from None
         with np.errstate(invalid="ignore"):
-            extremes = float(self.output.min()), float(self.output.max())  # NaN passes through both
+            extremes = float(self._output.min()), float(self._output.max())  # NaN passes through both
         if not all(map(math.isfinite, extremes)):
             raise ModelError(f"{self.file.where}: the model's output holds NaN or infinity: go back to another model")
-        return self.output.astype(np.float32, copy=False)
+        return self._output.astype(np.float32, copy=False)
+
+    def _bind(self, buffer: InputBuffer) -> BoundInput:
+        file, tensor = self.file, buffer.tensor
+        binding = file.session.io_binding()
+        binding.bind_input(file.input_name, "cpu", 0, file.input_type, tensor.shape, tensor.ctypes.data)
+        binding.bind_output(file.output_name, "cpu", 0, file.output_type, self._output.shape, self._output.ctypes.data)
+        return BoundInput(buffer, binding, self)
 
 
 def _check(candidates: Candidates, where: str) -> None:

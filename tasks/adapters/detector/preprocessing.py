@@ -20,8 +20,17 @@ from tasks.core.errors import ImageUnreadable
 PADDING = 114  # grey value of the letterbox's padding, in all formats
 
 
+def frame_size(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    """(height, width) of a BGR frame; ImageUnreadable for an array that is no such frame."""
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+        raise ImageUnreadable(
+            f"a frame is (height, width, 3) uint8 in BGR, this one is {pixels.shape} {pixels.dtype}: convert it"
+        )
+    return int(pixels.shape[0]), int(pixels.shape[1])
+
+
 class InputBuffer:
-    """The input tensor of a model, (1, 3, height, width), rewritten for every frame. Not for use by two threads."""
+    """The input tensor of a model, (1, 3, height, width), rewritten for every frame. One thread at a time."""
 
     def __init__(self, format_: ModelFormat, input_size: tuple[int, int], input_type: type[np.floating[Any]]) -> None:
         self.tensor: NDArray[Any] = np.zeros((1, 3, *input_size), input_type)
@@ -34,11 +43,7 @@ class InputBuffer:
 
         Raises ImageUnreadable for an array that is no such frame.
         """
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
-            raise ImageUnreadable(
-                f"a frame is (height, width, 3) uint8 in BGR, this one is {pixels.shape} {pixels.dtype}: convert it"
-            )
-        size = (int(pixels.shape[0]), int(pixels.shape[1]))
+        size = frame_size(pixels)
         if self._letterbox is None or self._letterbox.image_size != size:
             self._letterbox = self._fit(size)
         if size != self._letterbox.resized:

@@ -64,9 +64,9 @@ def read_coco_pair(ground_truth: Path, predictions: Path) -> CocoPair:
     rows = _prediction_rows(predictions, coco, index)
     skipped: list[str] = []
     images = tuple(_image(record, coco, index, rows, ground_truth.name, skipped) for record in coco.images)
-    warnings = [f"{ground_truth.name}: {len(skipped)} boxes without area left out, the first: {skipped[0]}"] * bool(
-        skipped
-    )
+    warnings = []
+    if skipped:
+        warnings.append(f"{ground_truth.name}: {len(skipped)} boxes without area left out, the first: {skipped[0]}")
     if not any(len(image.detections) for image in images):
         warnings.append(f"{predictions.name}: holds no detection, so every object counts as missed")
     return CocoPair(coco.class_names, images, tuple(warnings))
@@ -132,9 +132,7 @@ def _prediction_rows(path: Path, coco: CocoFile, index: Mapping[int, int]) -> Ro
             raise LabelsInvalid(f"{where}: image_id {str(image_id)[:40]!r} is not in the ground truth")
         if isinstance(category, bool) or not isinstance(category, int) or category not in index:
             known = ", ".join(str(key) for key in sorted(index)[:20])
-            raise LabelsInvalid(
-                f"{where}: category_id {str(category)[:40]!r} is not in the ground truth, which has {known}"
-            )
+            raise LabelsInvalid(f"{where}: category_id {str(category)[:40]!r} is not one of the ground truth's {known}")
         try:
             corners, score = corners_of(result), number(result.get("score"), "score")
         except BadBox as error:

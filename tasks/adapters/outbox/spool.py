@@ -86,7 +86,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._index: dict[str, _Entry] = {}
         self._cheapest: list[tuple[Value, str]] = []  # a heap; entries that have left are skipped
-        self._held: set[str] = set()
+        self._held: dict[str, Pending] = {}  # handed out by the last `pending`
         self._bytes = 0
         remove_temporary_files(self.folder)
         remove_temporary_files(self._samples)
@@ -185,18 +185,27 @@ class Outbox:
         """
         found: list[Pending] = []
         with self._lock:
-            self._held.clear()
             for sample_id in list(self._index):
                 if len(found) == limit:
                     break
-                entry = self._index[sample_id]
-                sample = _read_record(entry.record)
-                if sample is None:
-                    self._move_to_quarantine(sample_id)
-                    continue
-                found.append(Pending(sample, self._image_path(sample_id), entry.record))
-            self._held.update(item.sample.sample_id for item in found)
+                item = self._held.get(sample_id) or self._pending_item(sample_id)
+                if item is not None:
+                    found.append(item)
+            self._held = {item.sample.sample_id: item for item in found}
         return found
+
+    def holds(self, sample_id: str) -> bool:
+        """Does this sample wait for its delivery?"""
+        with self._lock:
+            return sample_id in self._index
+
+    def _pending_item(self, sample_id: str) -> Pending | None:
+        record = self._index[sample_id].record
+        sample = _read_record(record)
+        if sample is None:
+            self._move_to_quarantine(sample_id)
+            return None
+        return Pending(sample, self._image_path(sample_id), record)
 
     def read_image(self, sample: Sample) -> bytes:
         """The JPEG of a sample. Raises DataError, having quarantined the sample, when it is not what was stored."""

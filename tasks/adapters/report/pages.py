@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from tasks.core.entities import STUB, Evaluation, Suggestion
 from tasks.core.matching import Matches
 
 MOST_SENTENCES = 12  # classes that get one; the table has all
+MOST_DETECTIONS = 4  # named below a picture; all are drawn
 COCO_MEANINGS = {
     "AP": "mean over IoU 0.50 to 0.95",
     "AP50": "at IoU 0.50",
@@ -70,7 +71,7 @@ def evaluation_report(
     out: Path,
     *,
     suggestion: Suggestion | None = None,
-    title: str = "Where the misses are",
+    title: str = "What the model misses",
 ) -> Path:
     """Write `report.html`, `bands.png`, `precision_recall.png` and `confidences.png` into `out`; the page's path.
 
@@ -232,10 +233,8 @@ def labels_sentence(r: RoundStory) -> str:
     """What was labelled, with what was left out."""
     if not r.labels.images and not r.labels.skipped:
         return ""
-    images, boxes = (
-        sentences.counted(r.labels.images, "image"),
-        "1 box" if r.labels.boxes == 1 else f"{r.labels.boxes:,} boxes",
-    )
+    images = sentences.counted(r.labels.images, "image")
+    boxes = "1 box" if r.labels.boxes == 1 else f"{r.labels.boxes:,} boxes"
     skipped = f"; {r.labels.skipped:,} skipped" if r.labels.skipped else ""
     return f"Labelled: {images} with {boxes}{skipped}."
 
@@ -245,11 +244,10 @@ def came_true_values(row: CameTrue) -> dict[str, Any]:
     highest = max(row.forecast.high, row.forecast.value, row.came_true) * 1.08 or 1.0
     estimate = row.forecast
     text = sentences.estimate_text(estimate, row.is_share)
-    exact = estimate.model_copy(update={"value": row.came_true})
     return {
         "name": row.name,
         "text": text,
-        "came_true_text": sentences.estimate_text(exact, row.is_share).split(" (")[0],
+        "came_true_text": sentences.value_text(row.came_true, row.is_share),
         "inside": row.inside,
         "low": 100 * estimate.low / highest,
         "width": 100 * (estimate.high - estimate.low) / highest,
@@ -267,7 +265,7 @@ def thumbnail_values(thumbnail: Thumbnail) -> dict[str, Any]:
         "width": thumbnail.width,
         "height": thumbnail.height,
         "caption": thumbnail.caption,
-        "said": ", ".join(title for _, _, title in predictions),
+        "said": sentences.listed([title for _, _, title in predictions], MOST_DETECTIONS),
         "boxes": [
             {"kind": kind, "title": title, "x": x1, "y": y1, "width": max(x2 - x1, 0), "height": max(y2 - y1, 0)}
             for (x1, y1, x2, y2), kind, title in [*predictions, *labels]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from matplotlib.ticker import MaxNLocator
 
@@ -28,14 +29,15 @@ def progress_plot(story: LoopStory, out: Path) -> Path | None:
             for place, (_, figure), value in zip(places, points, values):
                 if isinstance(figure, Estimate):
                     axes.plot([place, place], [figure.low, figure.high], color=colour, linewidth=2.4, alpha=0.35)
-                axes.annotate(
-                    f"{value:.2f}", (place, value), (6, 5), textcoords="offset points", fontsize=8, color=colour
-                )
+                label: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": colour}
+                axes.annotate(f"{value:.2f}", (place, value), (6, 5), **label)
             if points:
                 axes.annotate(name, (places[-1], values[-1]), (34, 0), textcoords="offset points", va="center",
                               color=colour, fontweight="bold")  # fmt: skip
-        axes.set_xticks(range(len(story.rounds) + 1), ["start", *(f"after round {r.number}" for r in story.rounds)])
-        axes.set_xlim(-0.25, len(story.rounds) + 0.45)
+        names = ["at the start", *(f"after round {r.number}" for r in story.rounds)]
+        first = min(place for points, _, _ in series.values() for place, _ in points)
+        axes.set_xticks(range(first, len(names)), names[first:])
+        axes.set_xlim(first - 0.25, len(names) - 0.55)
         axes.set_ylim(bottom=0)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.grid(True, axis="y")

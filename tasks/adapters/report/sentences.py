@@ -69,8 +69,10 @@ def suggestion_sentence(suggestion: Suggestion) -> str:
     rules, random = forecast.share_with_miss, forecast.share_with_miss_random
     if rules.low > random.high:
         comparison = f": {rules.value / max(random.value, 1e-9):.1f} times as many"
-    else:
+    elif rules.value > random.value:
         comparison = "; the intervals overlap, so how much better is not certain"
+    else:
+        comparison = ", so no better than chance by this forecast"
     return (
         f"{counted(len(suggestion.rules), 'rule')} and random draws would collect about "
         f"{forecast.images_a_day.value:,.0f} images a day of {suggestion.frames_a_day:,.0f} frames. "
@@ -99,6 +101,12 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
+def listed(things: Sequence[str], most: int) -> str:
+    """`a, b and 3 more`."""
+    rest = len(things) - most
+    return ", ".join(things[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def share(part: float, whole: float) -> str:
     return f"{part / whole:.0%}" if whole else "none"
 
@@ -112,5 +120,15 @@ def estimate_text(estimate: Estimate, is_share: bool = False) -> str:
     """A figure with its interval, with as many digits as it deserves."""
     if is_share:
         return estimate_percent(estimate)
-    digits = 0 if estimate.value >= 20 else 1 if estimate.value >= 2 else 2
+    digits = digits_of(estimate.value)
     return f"{estimate.value:,.{digits}f} ({estimate.low:,.{digits}f} to {estimate.high:,.{digits}f})"
+
+
+def value_text(value: float, is_share: bool = False) -> str:
+    """The figure alone."""
+    return f"{value:.0%}" if is_share else f"{value:,.{digits_of(value)}f}"
+
+
+def digits_of(value: float) -> int:
+    """Digits after the point."""
+    return 0 if value >= 20 else 1 if value >= 2 else 2

@@ -28,6 +28,7 @@ CLASS_COLOURS = ("#1a7f7a", "#d9550a", "#3b5bdb", "#a23b8f", "#7a8b1f", "#c2255c
 SETTINGS: Any = {  # matplotlib's stubs want the literal names of all of its settings as keys
     "font.family": "DejaVu Sans",
     "font.size": 9,
+    "text.parse_math": False,  # a dollar sign in a class name is a dollar sign
     "text.color": INK,
     "axes.edgecolor": QUIET,
     "axes.labelcolor": QUIET,

@@ -22,6 +22,7 @@ Truth = Callable[[Sample], list[LabelBox]]
 
 SAME_OBJECT_IOU = 0.5  # from here on a pre-annotation is taken for the object
 GOOD_ENOUGH_IOU = 0.75  # from here on it is left as it is
+LABELLED_AFTER = timedelta(hours=24)
 _YARD_SOURCE = re.compile(r"yard-(\d+)#(\d+)\Z")
 
 
@@ -51,10 +52,13 @@ class YardTruth:
         self.world = YardWorld(seed=seed, day_frames=day_frames, drift_from=drift_from)
 
     def __call__(self, sample: Sample) -> list[LabelBox]:
-        """Raises LabelsInvalid for a sample of another source."""
+        """Raises SettingsError for a sample of another source: the annotator was set up for another world."""
         found = _YARD_SOURCE.match(sample.source)
         if found is None or int(found[1]) >= CAMERAS:
-            raise LabelsInvalid(f"sample {sample.sample_id}: its source {sample.source!r} is no frame of the yard")
+            raise SettingsError(
+                f"sample {sample.sample_id}: its source {sample.source!r} is no frame of the yard: "
+                "give the annotator the truth of the world that the camera shows"
+            )
         boxes = ground_truth(self.world, int(found[1]), int(found[2]))
         return [scaled(box, sample.width / WIDTH, sample.height / HEIGHT) for box in boxes]
 
@@ -79,7 +83,7 @@ class SimulatedAnnotator:
     truth: what is really there. overlook_rate: share of the objects without a pre-annotation that stay unlabelled, which
     without pre-annotations are all. accept_false_rate: share of false pre-annotations that are kept. jitter: deviation of
     each side of a drawn box, as a share of the box's width or height. A pre-annotation that fits well (IoU >= 0.75) is left
-    as it is; one that fits less (IoU >= 0.5) is drawn again.
+    as it is; one that fits less (IoU >= 0.5) is drawn again. A sample whose truth is unknown (LabelsInvalid) is skipped.
     """
 
     def __init__(
@@ -107,7 +111,16 @@ class SimulatedAnnotator:
     def label(self, sample: Sample, pre_annotations: Sequence[Detection] | None) -> Label:
         """The label of one sample. pre_annotations: what the person is shown to begin with; None: a blank image."""
         random = np.random.default_rng(list(blake2b(f"{self._seed}/{sample.sample_id}".encode()).digest()[:16]))
-        truths = self._truth(sample)
+        try:
+            truths = self._truth(sample)
+        except LabelsInvalid:  # nobody knows what is in it, so this person passes it over
+            return Label(
+                sample_id=sample.sample_id,
+                status="skipped",
+                annotator=self.name,
+                labelled_at=sample.captured_at + LABELLED_AFTER,
+                seeded=pre_annotations is not None,
+            )
         overlooked = random.random(len(truths)) < self._overlook_rate
         drawn = [self._draw(truth, sample, random) for truth in truths]
         shown = list(pre_annotations or ())
@@ -137,7 +150,7 @@ class SimulatedAnnotator:
             sample_id=sample.sample_id,
             boxes=tuple(boxes),
             annotator=self.name,
-            labelled_at=sample.captured_at + timedelta(hours=24),
+            labelled_at=sample.captured_at + LABELLED_AFTER,
             seeded=seeded,
             corrections=corrections if seeded else 0,
         )

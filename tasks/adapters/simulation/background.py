@@ -22,7 +22,7 @@ SKY_DEPTH = 900.0  # metres
 class Background:
     """pixels: supersampled day picture. depth: (H, W) metres. pools: (H, W) 0 to 1, ground lit by lamps at night.
 
-    sky: (H, W) 0 to 1. vignette: (H, W, 1) gain of the lens. things: fixed structures that may hide or be hidden.
+    sky: (H, W) 0 to 1. vignette: (H, W) gain of the lens. things: fixed structures that may hide or be hidden.
     """
 
     pixels: NDArray[np.uint8]
@@ -39,18 +39,19 @@ def background_of(seed: int, camera: int) -> Background:
     layout = layout_of(seed, camera)
     random = np.random.default_rng([seed, camera, 5])
     x, y, depth = _ground_points(layout, SUPERSAMPLING)
-    picture = _ground(layout, x, y, depth, random)
-    _mark(picture, layout, random)
-    _sky(picture, depth, random)
+    painted = _ground(layout, x, y, depth, random)
+    _mark(painted, layout, random)
+    _sky(painted, depth, random)
+    picture = np.clip(painted, 0, 255).astype(np.uint8)
     _horizon(picture, layout, random)
     _fence(picture, layout)
     near_x, near_y, near_depth = _ground_points(layout, 1)
     on_ground = np.isfinite(near_depth)
     pools = _pools(layout, near_x, near_y) * on_ground
     v, u = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
-    radius = ((u / WIDTH - 0.5) ** 2 + (v / HEIGHT - 0.5) ** 2)[:, :, None]
+    radius = ((u / WIDTH - 0.5) ** 2 + (v / HEIGHT - 0.5) ** 2)
     return Background(
-        np.clip(picture, 0, 255).astype(np.uint8),
+        picture,
         np.where(on_ground, np.minimum(near_depth, SKY_DEPTH), SKY_DEPTH).astype(np.float32),
         pools.astype(np.float32),
         (~on_ground).astype(np.float32),
@@ -92,9 +93,9 @@ def _ground(
     forward = (x - layout.origin[0]) * cos + (y - layout.origin[1]) * sin
     left = -(x - layout.origin[0]) * sin + (y - layout.origin[1]) * cos
     shade = np.ones_like(forward)
-    for size, blur, metres, strength in ((256, 9.0, 90.0, 0.07), (256, 3.0, 17.0, 0.05), (256, 0.8, 6.0, 0.05)):
+    for size, blur, metres, strength in ((256, 9.0, 120.0, 0.06), (256, 2.0, 23.0, 0.03), (256, 0.8, 7.0, 0.045), (256, 0.6, 2.6, 0.04)):
         tile, scale = _noise(random, size, blur), size / metres
-        fade = np.clip(metres * 5 / np.maximum(depth, 1), 0, 1) if blur < 5 else 1.0
+        fade = np.clip(metres * 4 / np.maximum(depth, 1), 0, 1) if blur < 5 else 1.0
         shade += (
             strength
             * fade
@@ -178,7 +179,7 @@ def _sky(picture: NDArray[np.float32], depth: NDArray[np.float32], random: np.ra
     picture[:rows] = sky + 9 * np.clip(clouds[:rows], -1, 2)[:, :, None]
 
 
-def _horizon(picture: NDArray[np.float32], layout: CameraLayout, random: np.random.Generator) -> None:
+def _horizon(picture: NDArray[np.uint8], layout: CameraLayout, random: np.random.Generator) -> None:
     """Hills, warehouses and the silhouettes of cranes."""
     pose = layout.pose
     line = (HEIGHT / 2 - pose.focal * math.tan(pose.pitch)) * SUPERSAMPLING
@@ -222,7 +223,7 @@ def _horizon(picture: NDArray[np.float32], layout: CameraLayout, random: np.rand
         draw_thing(picture, pose, Thing((shed,), (), 0.0), None)
 
 
-def _fence(picture: NDArray[np.float32], layout: CameraLayout) -> None:
+def _fence(picture: NDArray[np.uint8], layout: CameraLayout) -> None:
     for segment in layout.structures:
         if segment.style == "fence":
             draw_thing(picture, layout.pose, structure_thing(segment), None)

@@ -19,6 +19,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
+from itertools import count
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -39,7 +40,7 @@ DAY_SECONDS = 86_400.0
 
 _SHARED = {"seed", "camera", "day_frames", "clock", "first", "pace"}
 _YARD_OPTIONS = _SHARED | {"days", "drift_from"}
-_REPLAY_OPTIONS = _SHARED | {"cameras", "splits"}
+_REPLAY_OPTIONS = _SHARED | {"cameras", "splits", "laps"}
 
 Number = TypeVar("Number", int, float)
 
@@ -73,7 +74,7 @@ def _open_yard(options: Mapping[str, str], camera: str, source: str, start: date
     world = YardWorld(
         seed=_number(options, "seed", 0, int, source),
         day_frames=_number(options, "day_frames", 500, int, source),
-        days=_number(options, "days", 2.0, float, source),
+        days=_number(options, "days", 0.0, float, source) if "days" in options else None,
         drift_from=None if drift == "never" else _number(options, "drift_from", 1.5, float, source),
         first_hour=start.hour + start.minute / 60 + start.second / 3600,
     )
@@ -101,9 +102,10 @@ class SimulatedSource(ClosableSource):
         self._first = _number(options, "first", 0, int, source)
         self._pace = _number(options, "pace", 0.0, float, source)
 
+    @property
     @abstractmethod
-    def __len__(self) -> int:
-        """Frames until the world ends."""
+    def frames(self) -> int | None:
+        """Frames until the stream ends; None: it does not."""
 
     @abstractmethod
     def frame(self, index: int) -> Frame | None:
@@ -111,7 +113,7 @@ class SimulatedSource(ClosableSource):
 
     def __iter__(self) -> Iterator[Frame]:
         due = time.monotonic()
-        for index in range(self._first, len(self)):
+        for index in count(self._first) if self.frames is None else range(self._first, self.frames):
             if self._clock is not None and not self._clock.wait_for(index, self._closed):
                 return
             if self._pace > 0:
@@ -142,7 +144,8 @@ class YardCamera(SimulatedSource):
         self.number = number
         self._start = start
 
-    def __len__(self) -> int:
+    @property
+    def frames(self) -> int | None:
         return self.world.frames
 
     def frame(self, index: int) -> Frame:
@@ -153,11 +156,11 @@ class YardCamera(SimulatedSource):
 
 
 class ReplayedFolder(SimulatedSource):
-    """The pictures of a folder and its subfolders in seeded order, once. Frame.source is the file's name.
+    """The pictures of a folder and its subfolders in seeded order. Frame.source is the file's name.
 
     Options: `splits=train,val` takes only pictures below folders of these names; of `cameras=n` each, with its own
     `camera=i`, shows every n-th picture, so that several cameras share a folder; `day_frames` is how many make a day (by
-    default all of them). Labels are never read. skipped: `empty`, `corrupt`, `oversized`, `unreadable` and `duplicate_name`.
+    default all of them); `laps=2` goes through them again. Labels are never read. skipped: `empty`, `corrupt`, `oversized`, `unreadable` and `duplicate_name`.
     """
 
     def __init__(
@@ -174,14 +177,16 @@ class ReplayedFolder(SimulatedSource):
         order = np.random.default_rng(_number(options, "seed", 0, int, source)).permutation(len(pictures))
         self.paths = [pictures[i] for i in order][number::cameras]
         self._seconds = DAY_SECONDS / max(1, _number(options, "day_frames", len(self.paths), int, source)) * time_scale
+        self._laps = max(1, _number(options, "laps", 1, int, source))
         self._start = start
 
-    def __len__(self) -> int:
-        return len(self.paths)
+    @property
+    def frames(self) -> int:
+        return len(self.paths) * self._laps
 
     def frame(self, index: int) -> Frame | None:
         """The picture at a place of the stream."""
-        path = self.paths[index]
+        path = self.paths[index % len(self.paths)]
         try:
             pixels: NDArray[np.uint8] = read_image(path)
         except ImageRefused as error:

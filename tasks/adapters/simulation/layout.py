@@ -109,7 +109,7 @@ def layout_of(seed: int, camera: int) -> CameraLayout:
         focal * random.uniform(0.92, 1.08),
     )
     yaw = math.radians(direction + random.uniform(-9, 9)) * (1 if random.random() < 0.5 else -1)
-    origin = (float(random.uniform(-3, 3)), float(random.uniform(29, 35)))
+    origin = (float(random.uniform(-3, 3)), float(random.uniform(25, 30)))
     grounds = ("asphalt", "concrete", "gravel", "asphalt")
     empty = CameraLayout(
         pose, yaw, origin, grounds[(camera + seed // 3) % 4], float(random.uniform(0, 6.28)), (), (), LANES, ROWS
@@ -138,21 +138,25 @@ def _bays(
         for step in range(-7, 8):
             x, y = layout.place(step * spacing + shift, left)
             u, v, depth = layout.pose.project(np.array([[x, y, 1.2]]))[0]
-            if 14 < u < WIDTH - 14 and 24 < v < HEIGHT - 22 and 19 < depth < 88:
-                seen.append((x, y, left))
-    chosen = [seen[i] for i in random.permutation(len(seen))[:wanted]]
-    return [_bay(layout, random, kind, x, y, left, spacing) for x, y, left in chosen]
+            if 14 < u < WIDTH - 14 and 24 < v < HEIGHT - 22 and (16 if kind != "truck" else 20) < depth < 80:
+                seen.append((depth, x, y, left))
+    seen.sort()
+    near, far = seen[: len(seen) // 2], seen[len(seen) // 2 :]
+    chosen = [near[i] for i in random.permutation(len(near))[: wanted - wanted // 2]]
+    chosen += [far[i] for i in random.permutation(len(far))[: wanted - len(chosen)]]
+    return [_bay(layout, random, kind, x, y, left, spacing) for _, x, y, left in chosen]
 
 
 def _bay(
     layout: CameraLayout, random: np.random.Generator, kind: BayKind, x: float, y: float, left: float, spacing: float
 ) -> Bay:
     if kind == "container":
-        return Bay(kind, x, y, layout.yaw, spacing - 0.8, int(random.integers(10, 19)), float(random.uniform(0.5, 0.8)))
+        room = spacing - 0.8 if math.hypot(x, y) > 25 else 9.0  # no long container close to the camera
+        return Bay(kind, x, y, layout.yaw, room, int(random.integers(10, 19)), float(random.uniform(0.38, 0.68)))
     if kind == "truck":
         oncoming = math.pi if LANES.index(left) % 2 else 0.0  # neighbouring lanes run in opposite directions
         return Bay(kind, x, y, layout.yaw + oncoming, 5.0, int(random.integers(5, 9)), float(random.uniform(0.4, 0.7)))
-    return Bay(kind, x, y, layout.yaw, 4.0, int(random.integers(25, 60)), float(random.uniform(0.5, 0.8)))
+    return Bay(kind, x, y, layout.yaw, 4.0, int(random.integers(25, 60)), float(random.uniform(0.38, 0.68)))
 
 
 def _structures(layout: CameraLayout, random: np.random.Generator) -> tuple[Structure, ...]:

@@ -37,7 +37,7 @@ def uniforms(*key: object) -> tuple[float, ...]:
 
 @dataclass(frozen=True, slots=True)
 class YardWorld:
-    """One simulated yard: four cameras, `days` days of `day_frames` frames each, and a drift.
+    """One simulated yard: four cameras with `day_frames` frames a day each, for `days` days or for ever, and a drift.
 
     drift_from: the day, as a number from 0.0, from which the drift holds: fog becomes frequent and new kinds of containers
     and trucks arrive. None: never. What already stands in the yard at that moment stays as it is. first_hour: hour of the day
@@ -46,21 +46,21 @@ class YardWorld:
 
     seed: int
     day_frames: int = 500
-    days: float = 2.0
+    days: float | None = None
     drift_from: float | None = 1.5
     first_hour: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.day_frames < 1 or self.days <= 0:
+        if self.seed < 0 or self.day_frames < 1 or (self.days is not None and self.days <= 0):
             raise SettingsError(
                 f"yard: seed ({self.seed}) must be 0 or more, day_frames ({self.day_frames}) 1 or more, "
                 f"days ({self.days}) above 0"
             )
 
     @property
-    def frames(self) -> int:
-        """Frames of each camera until the world ends."""
-        return round(self.days * self.day_frames)
+    def frames(self) -> int | None:
+        """Frames of each camera until the world ends; None: it does not."""
+        return None if self.days is None else round(self.days * self.day_frames)
 
     def is_after_drift(self, index: float) -> bool:
         return self.drift_from is not None and index >= self.drift_from * self.day_frames

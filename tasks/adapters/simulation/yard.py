@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from tasks.adapters.simulation.background import Background, background_of
 from tasks.adapters.simulation.layout import HEIGHT, WIDTH, Pose
 from tasks.adapters.simulation.light import Light, light_at
-from tasks.adapters.simulation.painting import draw_outline, draw_shadows, draw_thing, extent
+from tasks.adapters.simulation.painting import draw_outline, draw_shadows, draw_thing, view_of
 from tasks.adapters.simulation.shapes import Thing, back_to_front, thing_of
 from tasks.adapters.simulation.world import YardWorld, layout, tenants, uniforms
 from tasks.core.entities import LabelBox
@@ -30,24 +31,20 @@ MINIMUM_LONG_SIDE, MINIMUM_SHORT_SIDE = 10, 4  # pixels
 
 def render(world: YardWorld, camera: int, index: int) -> NDArray[np.uint8]:
     """The picture of one frame: (256, 320, 3) uint8, BGR."""
-    pose, background, light = (
-        layout(world, camera).pose,
-        background_of(world.seed, camera),
-        light_at(world, camera, index),
-    )
-    things = _things(world, camera, index, background)
+    pose, background = layout(world, camera).pose, background_of(world.seed, camera)
+    light, things = light_at(world, camera, index), _things(world, camera, index, background)
     picture = background.pixels.copy()
     draw_shadows(picture, pose, things, light)
     for thing in things:
         draw_thing(picture, pose, thing, light)
-    small = cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-    depth = _depth(pose, background, things)
-    lit = _lit(small.astype(np.float32), background, light)
+    small = np.asarray(cv2.resize(picture, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.float32)
+    lit = cv2.multiply(small, _gain(background, light))
     if light.daylight < 0.6:
         _glow(lit, pose, things, 1 - light.daylight)
-    foggy = _in_fog(lit, depth, light)
-    foggy += _sensor_noise(world, camera, index) * (1.6 + 2.6 * (1 - light.daylight))
-    return np.clip(foggy, 0, 255).astype(np.uint8)
+    passing = _passing(pose, background, things, light)
+    fog = cv2.scaleAdd(passing, -_fog_grey(light), np.full_like(passing, _fog_grey(light)))
+    noise = _sensor_noise(world, camera, index) * np.float32(1.6 + 2.6 * (1 - light.daylight))
+    return np.asarray(cv2.add(cv2.multiply(lit, passing), cv2.add(fog, noise), dtype=cv2.CV_8U), np.uint8)
 
 
 def ground_truth(world: YardWorld, camera: int, index: int) -> tuple[LabelBox, ...]:
@@ -73,24 +70,20 @@ def _box(
     visible: NDArray[np.uint8], pose: Pose, thing: Thing, class_name: str, values: tuple[int, ...]
 ) -> LabelBox | None:
     """The box around the pixels that show one object, or None where too little of it shows."""
-    owners = tuple((value - 1) % 2 for value in values)
-    whole = extent(pose, thing, owners)
-    mask = (visible == values[0]) if len(values) == 1 else (visible == values[0]) | (visible == values[1])
+    view, which = view_of(pose, thing), 2 if len(values) == 2 else (values[0] - 1) % 2
+    whole = view.extents[which]
+    mask = (visible >= values[0]) & (visible <= values[-1])
     seen = int(np.count_nonzero(mask))
     if whole is None or seen == 0:
         return None
-    alone = np.zeros_like(visible)
-    draw_outline(alone, pose, thing, (int(0 in owners), int(1 in owners)))
     inside = np.clip(whole, 0, (WIDTH, HEIGHT, WIDTH, HEIGHT))
     share_inside = np.prod(inside[2:] - inside[:2]) / np.prod(whole[2:] - whole[:2])
-    if seen / max(1, int(alone.sum())) * share_inside < MINIMUM_VISIBLE:
+    if seen / max(1, view.areas[which]) * share_inside < MINIMUM_VISIBLE:
         return None
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-    sides = sorted((right - left, bottom - top))
-    if sides[0] < MINIMUM_SHORT_SIDE or sides[1] < MINIMUM_LONG_SIDE:
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    if min(width, height) < MINIMUM_SHORT_SIDE or max(width, height) < MINIMUM_LONG_SIDE:
         return None
-    return LabelBox(class_name=class_name, xyxy=(float(left), float(top), float(right), float(bottom)))
+    return LabelBox(class_name=class_name, xyxy=(float(left), float(top), float(left + width), float(top + height)))
 
 
 def _things(world: YardWorld, camera: int, index: int, background: Background) -> list[Thing]:
@@ -103,35 +96,36 @@ def _ordered(fixed: tuple[Thing, ...], moving: tuple[Thing, ...]) -> tuple[Thing
     return tuple(back_to_front([*fixed, *moving]))
 
 
-def _depth(pose: Pose, background: Background, things: list[Thing]) -> NDArray[np.float32]:
-    """How far each pixel is, metres: the ground's distance, or that of the thing in front of it."""
-    numbers = np.zeros((HEIGHT, WIDTH), np.uint8)
-    distances = np.zeros(256, np.float32)
-    for number, thing in enumerate(things, start=1):
-        distances[number] = sum(math.hypot(x, y) for x, y in thing.footprint) / 4
-        draw_outline(numbers, pose, thing, (number, number))
-    return np.where(numbers > 0, distances[numbers], background.depth)
-
-
-def _lit(picture: NDArray[np.float32], background: Background, light: Light) -> NDArray[np.float32]:
+def _gain(background: Background, light: Light) -> NDArray[np.float32]:
     """Day colours under the light of the hour: warm at dusk, blue at night with warm pools under the lamps."""
-    ambient = (0.2 + 0.8 * light.daylight) * light.exposure
+    ambient = (0.2 + 0.8 * light.daylight) * light.exposure * 1.06
     cool = 1 - light.daylight
-    tint = np.array((1 + 0.22 * cool - 0.2 * light.dusk, 1 - 0.02 * light.dusk, 1 - 0.14 * cool + 0.18 * light.dusk))
-    gain = background.vignette * (ambient * tint).astype(np.float32)
-    if cool > 0.05:
-        lamps = (background.pools * (0.62 * cool))[:, :, None] * np.array((0.72, 0.94, 1.1), np.float32)
-        gain = gain + lamps - background.sky[:, :, None] * np.float32(0.1 * cool)
-    return np.maximum(picture * gain, 0)
+    tint = (1 + 0.22 * cool - 0.2 * light.dusk, 1 - 0.02 * light.dusk, 1 - 0.14 * cool + 0.18 * light.dusk)
+    lamps = (0.72, 0.94, 1.1)
+    gain = np.empty((HEIGHT, WIDTH, 3), np.float32)
+    for channel in range(3):
+        lit = background.vignette * np.float32(ambient * tint[channel])
+        if cool > 0.05:
+            lit += background.pools * np.float32(0.62 * cool * lamps[channel]) - background.sky * np.float32(0.1 * cool)
+        gain[:, :, channel] = lit
+    return gain
 
 
-def _in_fog(picture: NDArray[np.float32], depth: NDArray[np.float32], light: Light) -> NDArray[np.float32]:
-    passing = np.exp(depth * np.float32(-light.fog))[:, :, None]
-    grey = np.array((206, 206, 204), np.float32) * np.float32(0.26 + 0.74 * light.daylight)
-    return picture * passing + grey * (1 - passing)
+def _passing(pose: Pose, background: Background, things: list[Thing], light: Light) -> NDArray[np.float32]:
+    """Share of the light that comes through the air, (H, W, 3): by the distance of the ground or of what stands on it."""
+    depth = background.depth.copy()
+    for thing in things:
+        distance = sum(math.hypot(x, y) for x, y in thing.footprint) / 4
+        draw_outline(depth, pose, thing, (distance, distance))
+    passing = cv2.exp(depth * np.float32(-light.fog))
+    return np.asarray(cv2.merge([passing, passing, passing]), np.float32)
 
 
-def _glow(picture: NDArray[np.float32], pose: Pose, things: list[Thing], strength: float) -> None:
+def _fog_grey(light: Light) -> float:
+    return 205.0 * (0.26 + 0.74 * light.daylight)
+
+
+def _glow(picture: NDArray[Any], pose: Pose, things: list[Thing], strength: float) -> None:
     """Headlights that are turned towards the camera."""
     for thing in things:
         if not thing.lamps or thing.tenant is None:

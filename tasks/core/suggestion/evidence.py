@@ -11,7 +11,7 @@ from tasks.core.bands import misses_by_image, out_of_reach, threshold_column
 from tasks.core.bootstrap import Bootstrap, cluster_bootstrap
 from tasks.core.entities import Evaluation, TrafficRecord
 from tasks.core.errors import DataError, NotEnoughData, SettingsError
-from tasks.core.matching import Booleans, Floats, Integers, Matches
+from tasks.core.matching import Floats, Integers, Matches
 from tasks.core.suggestion.rules import Candidates, candidates_of_matches, candidates_of_traffic
 
 FOLDS = 5

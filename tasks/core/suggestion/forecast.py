@@ -9,8 +9,8 @@ scores q, each image's probability to be kept by the rules, carry the figures:
     misses a box         sum(q * misses) / sum(q * ground truths)
 
 Their intervals come from a cluster bootstrap of these sums. What is forecast is a day to come, so each replicate also
-lets that day's images scatter around what it expects of them, by their standard error. The operating thresholds are held
-fixed; fitted anew in every fold, they made the intervals worse.
+lets that day's images scatter around what it expects of them, by their standard error. The operating thresholds are
+held fixed: fitted anew in every fold, they made the intervals wider and held the truth less often.
 """
 
 from __future__ import annotations

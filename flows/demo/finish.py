@@ -1,0 +1,43 @@
+"""Play the world that the arguments name, and end with the page."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from flows.demo.play import Player
+from flows.demo.state import DemoArguments, DemoState
+from flows.demo.story import tell
+from flows.demo.world import World, photographs, yard
+from tasks.adapters.report import loop_page, loop_summary
+from tasks.adapters.review import stop_database
+
+
+def play_and_tell(folder: Path, state: DemoState, started: float) -> None:
+    """The demo, its page, and its summary in the terminal."""
+    console = Console()
+    world = world_of(folder, state.arguments)
+    console.print(f"[bold]{world.title}[/bold], seed {state.arguments.seed}")
+    for fact in world.facts:
+        console.print(f"  {fact}", highlight=False, markup=False)
+    try:
+        state = Player(world, folder, state, console).play()
+    finally:
+        stop_database(Path(world.project.work) / "fiftyone")
+    story = tell(world, state, folder, sum(state.ended.values()))
+    page = loop_page(story, folder / "page.html")
+    state.model_copy(update={"finished": True}).save(folder)
+    console.print()
+    console.print(loop_summary(story))
+    console.print(f"\nThe page:      {page}", highlight=False)
+    console.print(f"Prefect runs and FiftyOne dataset:  make ui FOLDER={folder}", highlight=False)
+    console.print(f"It took {time.monotonic() - started:.0f} s.", highlight=False)
+
+
+def world_of(folder: Path, arguments: DemoArguments) -> World:
+    weights = Path(arguments.weights) if arguments.weights else None
+    if arguments.data:
+        return photographs(folder, Path(arguments.data), arguments.seed, weights, arguments.model)
+    return yard(folder, arguments.seed, weights, arguments.model)

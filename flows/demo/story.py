@@ -1,0 +1,151 @@
+"""What a demo came to, from the records in its bucket: the input of the page that it ends with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from flows.demo.state import DemoState
+from flows.demo.world import World
+from tasks.adapters.report import CameTrue, LabelCounts, LoopStory, RoundStory, Thumbnail
+from tasks.central import Central
+from tasks.core import layout
+from tasks.core.entities import Batch, DatasetEntry, Estimate, Evaluation, Forecast, Suggestion, Turn
+from tasks.turn import read_turns
+
+THUMBNAILS = 8
+FORECAST_NAMES = {
+    "images_a_day": ("images a day by the rules", False),
+    "share_with_miss": ("of the rules' images have a miss", True),
+    "share_with_miss_random": ("of random images have a miss", True),
+    "misses_an_image": ("misses an image", False),
+    "misses_a_box": ("misses a box", True),
+}
+
+
+def tell(world: World, state: DemoState, folder: Path, seconds: float) -> LoopStory:
+    """The story of a finished demo."""
+    central = Central(world.project)
+    turns = read_turns(world.project)
+    entries = central.entries(turns[-1].dataset_version)
+    judged = [turn for turn in turns if turn.dataset_version and turn.batches and not turn.open_batches]
+    rounds = []
+    known: set[str] = set()
+    for number, turn in enumerate(last_of_each_dataset(judged)):
+        rounds.append(round_story(world, state, central, number, turn, set(turn.batches) - known, entries))
+        known |= set(turn.batches)
+    return LoopStory(
+        title=world.title,
+        project=world.project.project,
+        rounds=rounds,
+        live_model=state.final.model_version if state.final else turns[-1].live_model,
+        base_checkpoint=world.base_checkpoint,
+        seed=state.arguments.seed,
+        seconds=seconds,
+        annotator=world.annotator.name,
+        links=links(folder, turns[-1]),
+        thumbnails=thumbnails(central, entries),
+        waits_for=turns[-1].waits_for,
+    )
+
+
+def last_of_each_dataset(turns: list[Turn]) -> list[Turn]:
+    """The turns that ended with a dataset version of their own."""
+    by_dataset = {turn.dataset_version: turn for turn in turns}
+    return list(by_dataset.values())
+
+
+def round_story(
+    world: World,
+    state: DemoState,
+    central: Central,
+    number: int,
+    turn: Turn,
+    batches: set[str],
+    entries: list[DatasetEntry],
+) -> RoundStory:
+    samples = [s for b in sorted(batches) for s in central.bucket.read_record(layout.batch(b), Batch).samples]
+    labels = [entry.label for entry in entries if entry.batch_id in batches]
+    before = evaluation_of(central, turn.replaced_test_evaluation or turn.test_evaluation)
+    after = evaluation_of(central, turn.candidate_test_evaluation)
+    day = state.days[number] if number < len(state.days) else None
+    return RoundStory(
+        number=number,
+        title="cold start: random" if number == 0 else "collected by the suggestion",
+        frames=world.frames_a_day,
+        collected=dict(Counter(sample.strategy for sample in samples)),
+        labels=LabelCounts(len(labels), sum(len(label.boxes) for label in labels), len(samples) - len(labels)),
+        model_before=turn.verdict.live if turn.verdict else turn.live_model,
+        model_after=turn.candidate,
+        ap50_before=before.coco.get("AP50") if before and number else None,
+        ap50_after=after.coco.get("AP50") if after else None,
+        recall_before=recall_of(before) if number else None,
+        recall_after=recall_of(after),
+        evaluation=evaluation_of(central, turn.evaluation),
+        suggestion=suggestion_of(central, turn.suggestion),
+        came_true=came_true(central, turn),
+        verdict=turn.verdict,
+        swaps=day.swaps if day else (),
+        seconds=sum(s for name, s in state.ended.items() if name.startswith(f"day {number}")),
+    )
+
+
+def evaluation_of(central: Central, evaluation: str) -> Evaluation | None:
+    return central.evaluation(evaluation) if evaluation else None
+
+
+def suggestion_of(central: Central, suggestion: str) -> Suggestion | None:
+    return central.bucket.read_record(layout.suggestion(suggestion), Suggestion) if suggestion else None
+
+
+def recall_of(evaluation: Evaluation | None) -> Estimate | None:
+    """Pooled recall with its interval, where there is one."""
+    if evaluation is None or evaluation.recall is None:
+        return None
+    low, high = evaluation.recall_interval or (evaluation.recall, evaluation.recall)
+    return Estimate(value=evaluation.recall, low=low, high=high)
+
+
+def came_true(central: Central, turn: Turn) -> list[CameTrue]:
+    """The forecast that this turn's samples were collected on, beside what they turned out to be."""
+    rows = []
+    for suggestion, score in turn.newly_scored.items():
+        found = suggestion_of(central, suggestion)
+        forecast: Forecast | None = found.forecast if found else None
+        for field, (name, is_share) in FORECAST_NAMES.items():
+            if forecast is not None and field in score:
+                rows.append(CameTrue(name, getattr(forecast, field), score[field], is_share))
+    return rows
+
+
+def links(folder: Path, turn: Turn) -> dict[str, str]:
+    """Where everything is."""
+    evaluation = f"bucket/{folder_of_project(folder)}/evaluations"
+    found = {}
+    if turn.evaluation:
+        found["Evaluation of the live model, with plots"] = f"{evaluation}/{turn.evaluation}/report.html"
+    if turn.candidate_test_evaluation:
+        found["The newest model on the test images"] = f"{evaluation}/{turn.candidate_test_evaluation}/report.html"
+    return found
+
+
+def folder_of_project(folder: Path) -> str:
+    return next(path.name for path in (folder / "bucket").iterdir() if path.is_dir())
+
+
+def thumbnails(central: Central, entries: list[DatasetEntry]) -> list[Thumbnail]:
+    """Some newest samples with the boxes of the device's model and of people."""
+    seen = [entry for entry in entries if entry.sample.detections and entry.label.boxes]
+    seen.sort(key=lambda entry: (entry.sample.captured_at, entry.sample.sample_id))
+    step = max(1, len(seen) // THUMBNAILS)
+    return [
+        Thumbnail(
+            image=central.images.path_of(entry.sample).read_bytes(),
+            width=entry.sample.width,
+            height=entry.sample.height,
+            predictions=entry.sample.detections,
+            labels=entry.label.boxes,
+            caption=f"{entry.sample.camera}, kept by {entry.sample.strategy}",
+        )
+        for entry in seen[::-step][:THUMBNAILS]
+    ]

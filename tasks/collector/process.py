@@ -1,0 +1,105 @@
+"""The collector as a process of its own, in its own session: it outlives whoever started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tasks.adapters.outbox import holder_of, write_durably
+from tasks.collector.config import STATUS_FILE, CollectorConfig
+from tasks.core.entities import DeviceStatus
+from tasks.core.errors import SettingsError
+
+CONFIG_FILE = "collector.json"
+LOG_FILE = "collector.log"
+_START_S = 30.0  # until a started collector holds its lock; importing takes a second, on a busy machine several
+
+
+def start_detached(config: CollectorConfig) -> int:
+    """Start a collector that does not end with this process; its process id.
+
+    When one already collects for this outbox, that one's id: the caller attaches. Raises SettingsError with the last
+    line of its log when it does not come up.
+    """
+    folder = Path(config.device.outbox).absolute()
+    holder = holder_of(folder)
+    if holder is not None:
+        return holder
+    folder.mkdir(parents=True, exist_ok=True)
+    device = config.device.model_copy(update={"outbox": str(folder)})
+    config = config.model_copy(update={"device": device})
+    write_durably(folder / CONFIG_FILE, config.model_dump_json(indent=1).encode())
+    pid = _spawn(folder)
+    _wait_until_it_holds(folder, pid)
+    return pid
+
+
+def collector_pid(outbox: str | Path) -> int | None:
+    """Process id of the collector of this outbox; None when there is none."""
+    return holder_of(Path(outbox))
+
+
+def read_status(outbox: str | Path) -> DeviceStatus | None:
+    """What the collector of this outbox last said of itself, about a second ago; None before its first word."""
+    try:
+        return DeviceStatus.model_validate_json((Path(outbox) / STATUS_FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def stop_collector(outbox: str | Path, timeout: float = 12.0) -> bool:
+    """Ask the collector of this outbox to drain and end; True when it has gone within `timeout` seconds."""
+    pid = collector_pid(outbox)
+    if pid is None:
+        return True
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        return True
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        if collector_pid(outbox) != pid:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _spawn(folder: Path) -> int:
+    """A process in a session of its own, which writes to a log and shares no file with this one."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(part for part in (root, os.environ.get("PYTHONPATH", "")) if part)
+    log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        return os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "tasks.collector", "--config", str(folder / CONFIG_FILE)],
+            {**os.environ, "PYTHONPATH": path},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log, 1),
+                (os.POSIX_SPAWN_DUP2, log, 2),
+            ],
+            setsid=True,
+        )
+    finally:
+        os.close(log)
+
+
+def _wait_until_it_holds(folder: Path, pid: int) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if holder_of(folder) == pid:
+            return
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            if os.waitstatus_to_exitcode(status) == 0:  # so short a run that it is over already
+                return
+            lines = (folder / LOG_FILE).read_text(errors="replace").strip().splitlines()
+            raise SettingsError(f"{folder}: the collector ended at once: {lines[-1] if lines else 'no message'}")
+        time.sleep(0.05)
+    raise SettingsError(f"{folder}: the collector did not start within {_START_S:.0f} s: read {folder / LOG_FILE}")
