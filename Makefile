@@ -6,7 +6,7 @@ export ULTRALYTICS_SAFE_LOAD := 1
 # make demo [SEED=0] [FOLDER=demo] [DATA=folder of labelled images] [MODEL=model.onnx|stub] [WEIGHTS=checkpoint.pt]
 SEED ?= 0
 FOLDER ?= demo
-DEMO := --seed $(SEED) --folder $(FOLDER) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS))
+DEMO := --seed $(SEED) --folder $(FOLDER) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(QUICK),--quick)
 
 .PHONY: help setup demo demo-base ui test test-fast lint bench requirements clean
 

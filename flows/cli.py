@@ -255,11 +255,14 @@ def demo(
     data: Annotated[Optional[Path], typer.Option(help="labelled photographs instead of the simulated yard")] = None,  # noqa: UP045
     model: Annotated[str, typer.Option(help="ONNX file that the device starts with, or stub")] = "stub",
     weights: Annotated[Optional[Path], typer.Option(help="checkpoint to train from")] = None,  # noqa: UP045
+    quick: Annotated[
+        bool, typer.Option(help="a fraction of the frames and epochs: shows the path, not the gain")
+    ] = False,
 ) -> None:
     """The whole loop on this machine, people simulated, no network needed."""
     from flows.demo import run_demo
 
-    run_demo(folder, seed=seed, data=data, model=model, weights=weights)
+    run_demo(folder, seed=seed, data=data, model=model, weights=weights, quick=quick)
 
 
 @app.command()

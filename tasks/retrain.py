@@ -118,7 +118,9 @@ def train_model(project: ProjectSettings, dataset_version: str, from_model: str)
     folder = central.work / "training" / dataset_version
     shutil.rmtree(folder, ignore_errors=True)
     paths = fetch_images(central, entries)
-    data = write_yolo(folder / "dataset", [e for e in entries if e.sample.sample_id in paths], project.classes, paths)
+    data = write_yolo(
+        folder / "dataset", [e for e in entries if e.sample.sample_id in paths], project.classes, paths
+    ).data_yaml
     weights, name = starting_weights(central, from_model)
     started = time.monotonic()
     result = train(

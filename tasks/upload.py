@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import task
 
-from tasks.collector import drain_outbox  # TODO
+from tasks.collector import drain_outbox
 from tasks.core.settings import DeviceSettings
 
 

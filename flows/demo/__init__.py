@@ -10,7 +10,7 @@ from flows.demo.state import DemoArguments, held, open_state
 from tasks.core.errors import SettingsError
 
 
-def run_demo(folder: Path, *, seed: int, data: Path | None, model: str, weights: Path | None) -> None:
+def run_demo(folder: Path, *, seed: int, data: Path | None, model: str, weights: Path | None, quick: bool) -> None:
     """Play a demo to its page. Raises an error of one line for what cannot be played."""
     check_inputs(data, model, weights)
     arguments = DemoArguments(
@@ -18,6 +18,7 @@ def run_demo(folder: Path, *, seed: int, data: Path | None, model: str, weights:
         data=str(data.resolve()) if data else "",
         model=model if model == "stub" else str(Path(model).resolve()),
         weights=str(weights.resolve()) if weights else "",
+        quick=quick,
     )
     folder = folder.absolute()
     with held(folder):

@@ -10,7 +10,7 @@ from rich.console import Console
 from flows.demo.play import Player
 from flows.demo.state import DemoArguments, DemoState
 from flows.demo.story import tell
-from flows.demo.world import World, photographs, yard
+from flows.demo.world import QUICK_YARD_DAY, YARD_DAY, World, photographs, quickened, yard
 from tasks.adapters.report import loop_page, loop_summary
 from tasks.adapters.review import stop_database
 
@@ -39,5 +39,8 @@ def play_and_tell(folder: Path, state: DemoState, started: float) -> None:
 def world_of(folder: Path, arguments: DemoArguments) -> World:
     weights = Path(arguments.weights) if arguments.weights else None
     if arguments.data:
-        return photographs(folder, Path(arguments.data), arguments.seed, weights, arguments.model)
-    return yard(folder, arguments.seed, weights, arguments.model)
+        world = photographs(folder, Path(arguments.data), arguments.seed, weights, arguments.model)
+    else:
+        day = QUICK_YARD_DAY if arguments.quick else YARD_DAY
+        world = yard(folder, arguments.seed, weights, arguments.model, day)
+    return quickened(world) if arguments.quick else world

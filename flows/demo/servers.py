@@ -18,6 +18,7 @@ from tasks.core.errors import EdgeloopError
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 90.0
+DELIVERY_SECONDS = 10.0
 
 
 class ServerDown(EdgeloopError):
@@ -75,7 +76,18 @@ def prefect_server(folder: Path, port: int | None = None) -> Iterator[str]:
         wait_until_healthy(f"http://{LOOPBACK}:{port}/api/health", process, log)
         yield f"http://{LOOPBACK}:{port}"
     finally:
+        deliver_what_waits()
         stop(process)
+
+
+def deliver_what_waits() -> None:
+    """Logs and events of this process to the server, while it is there: at exit Prefect would try for minutes."""
+    if "prefect" in sys.modules:
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
+
+        for worker in (APILogWorker, EventsWorker):
+            worker.drain_all(timeout=DELIVERY_SECONDS)
 
 
 def wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

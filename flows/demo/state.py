@@ -24,12 +24,14 @@ class DemoArguments(Record):
     data: str = ""
     model: str = "stub"
     weights: str = ""
+    quick: bool = False
 
     def __str__(self) -> str:
         parts = [f"SEED={self.seed}"]
         parts += [f"DATA={self.data}"] if self.data else []
         parts += [f"MODEL={self.model}"] if self.model != "stub" else []
         parts += [f"WEIGHTS={self.weights}"] if self.weights else []
+        parts += ["QUICK=1"] if self.quick else []
         return " ".join(parts)
 
 

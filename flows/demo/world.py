@@ -6,7 +6,7 @@ A world says what the project and the device are told, and who labels. Its truth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -30,6 +30,7 @@ ROUNDS = 2
 YARD_CLASSES = ("container", "truck")
 YARD_CAMERAS = 4
 YARD_DAY = 2_000  # frames a day, over all cameras
+QUICK_YARD_DAY = 400
 PHOTOGRAPH_CAMERAS = 8  # photographs are dealt out, so that an hour of a camera holds few of them
 
 
@@ -60,7 +61,7 @@ class World:
         return self.device.model_copy(update={"cameras": tuple(cameras)})
 
 
-def yard(folder: Path, seed: int, weights: Path | None, model: str) -> World:
+def yard(folder: Path, seed: int, weights: Path | None, model: str, day: int = YARD_DAY) -> World:
     """A simulated container yard: four cameras, day, dusk and fog, a drift half way through the second day."""
     checkpoint = weights or ASSETS / "yard_base.pt"
     project = project_in(
@@ -69,8 +70,8 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str) -> World:
         seed=seed,
         classes=YARD_CLASSES,
         first_model=model,
-        frames_a_day=YARD_DAY,
-        budget=240,
+        frames_a_day=day,
+        budget=round(0.12 * day),
         cold_start=0.12,
         minimum_labels=40,
         training=TrainingSettings(
@@ -78,8 +79,7 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str) -> World:
         ),
     )
     sources = [
-        "yard://?"
-        + urlencode({"seed": seed, "camera": n, "day_frames": YARD_DAY // YARD_CAMERAS, "clock": clock(folder)})
+        "yard://?" + urlencode({"seed": seed, "camera": n, "day_frames": day // YARD_CAMERAS, "clock": clock(folder)})
         for n in range(YARD_CAMERAS)
     ]
     return World(
@@ -91,14 +91,21 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str) -> World:
         project=project,
         device=device_in(folder, project, sources),
         annotator=SimulatedAnnotator(
-            YardTruth(seed=seed, day_frames=YARD_DAY // YARD_CAMERAS),
+            YardTruth(seed=seed, day_frames=day // YARD_CAMERAS),
             seed=seed,
             overlook_rate=0.05,
             accept_false_rate=0.1,
         ),
-        frames_a_day=YARD_DAY,
+        frames_a_day=day,
         base_checkpoint=checkpoint.name,
     )
+
+
+def quickened(world: World) -> World:
+    """Two epochs and a gate that lets any first model pass: the path of the demo, without its gain."""
+    training = world.project.training.model_copy(update={"epochs": 2})
+    update = {"training": training, "gate": GateSettings(minimum_ap50=0.0), "minimum_labels": 10, "new_labels": 5}
+    return replace(world, project=world.project.model_copy(update=update))
 
 
 def photographs(folder: Path, data: Path, seed: int, weights: Path | None, model: str) -> World:

@@ -21,6 +21,7 @@ from tasks.core.errors import EdgeloopError
 from tasks.core.settings import CameraSettings
 
 _READ_AHEAD = 4  # frames a recording may be ahead of the detector
+_SILENT_S = 10.0  # without a frame a live camera counts as away
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 
 
@@ -128,6 +129,7 @@ class CaptureThread(threading.Thread):
         self.camera = settings.name
         self.failure: EdgeloopError | None = None
         self.came_to_its_end = False
+        self._last_frame = time.monotonic()
         tally.count_also(self._skipped_of_recording, rebuilt=True)
         tally.count_also(self._skipped_of_live)
 
@@ -142,6 +144,15 @@ class CaptureThread(threading.Thread):
         self._stopping.set()
         if self._source is not None:
             self._source.close()
+
+    def report(self) -> None:
+        """Say so when a live camera has not given a frame for long."""
+        source, silence = self._source, time.monotonic() - self._last_frame
+        if source is not None and source.is_live and not self._stopping.is_set():
+            is_silent = silence > _SILENT_S
+            self._tally.camera(
+                self.camera, f"no frame for {silence:.0f} s: {source.last_error}" if is_silent else "running"
+            )
 
     def skipped(self) -> dict[str, int]:
         """Bad images of a recording since its beginning, by reason; what the next run does not count again."""
@@ -174,6 +185,7 @@ class CaptureThread(threading.Thread):
             self._tally.camera(self._settings.name, "running")
             hand_over = self._queue.put_latest if source.is_live else self._queue.put_and_wait
             for frame in source:
+                self._last_frame = time.monotonic()
                 if not source.is_live and frame.index < self._position.next_index:
                     continue  # decided before the restart
                 if not hand_over(frame) or self._stopping.is_set():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.outbox import DeviceLock, Outbox
-from tasks.adapters.releases import installed_release
+from tasks.adapters.releases import InstalledRelease, installed_release
 from tasks.collector.capture import CaptureThread, FrameQueue, OpenSource
 from tasks.collector.config import INSTALLED_FOLDER, CollectorConfig, CollectorState, Position, read_state, write_state
 from tasks.collector.orders import Orders
@@ -57,12 +57,17 @@ class Collector:
             model_classes=config.model_classes,
             threads=device.threads,
         )
+        self._orders: Orders | None = None
         self._next_tick = 0.0
         self._saved_numbers = False
 
     def run(self) -> DeviceStatus:
         with DeviceLock(self._folder):
-            self._set_up()
+            try:
+                self._set_up()
+            except BaseException:
+                self._stop_orders()
+                raise
             try:
                 self._loop()
             finally:
@@ -78,7 +83,7 @@ class Collector:
         self._outbox = Outbox(self._folder, self._device.outbox_megabytes * 10**6)
         self._tally = Tally(self._device, before)
         self._tally.count_also(lambda: dict(self._outbox.drops))
-        self._orders = self._start_orders()
+        self._start_orders()
         runner = self._first_runner()
         self._spooler = Spooler(self._outbox, self._device.name, self._tally)
         positions = before.positions if before else {}
@@ -92,23 +97,33 @@ class Collector:
             went_bad=lambda bad, reason: self._orders.went_bad(bad, reason) if self._orders else None,
         )
         write_state(self._folder, self._state(clean=False))
-        self._uploader = Uploader(
-            self._device, self._bucket, self._outbox, self._spooler.traffic_folder, self._tally, self._status
-        )
         self._queue = FrameQueue([c.name for c in self._device.cameras])
         self._tally.count_also(lambda: {"live frame replaced by a newer one": self._queue.replaced})
         self._captures = self._captures_from(positions)
+        self._uploader = Uploader(
+            self._device, self._bucket, self._outbox, self._spooler.traffic_folder, self._tally, self._status
+        )
+        write_status(self._folder, self._status())  # whoever started us waits for it
         for thread in (self._spooler, self._uploader, *self._captures):
             thread.start()
 
-    def _start_orders(self) -> Orders | None:
+    def _start_orders(self) -> None:
         if not self._config.follow_releases:
-            return None
-        installed = installed_release(self._folder / INSTALLED_FOLDER)
+            return
+        folder = self._folder / INSTALLED_FOLDER
+        installed = self._installed()
         number = installed.release.number if installed else 0
-        orders = Orders(self._device, self._bucket, self._folder / INSTALLED_FOLDER, self._factory, self._tally, number)
-        orders.start()
-        return orders
+        self._orders = Orders(self._device, self._bucket, folder, self._factory, self._tally, number)
+        self._orders.start()
+
+    def _stop_orders(self) -> None:
+        if self._orders is not None:
+            self._orders.stop()
+
+    def _installed(self) -> InstalledRelease | None:
+        """The installed release, when it is one of this device's group."""
+        installed = installed_release(self._folder / INSTALLED_FOLDER) if self._config.follow_releases else None
+        return installed if installed is not None and installed.release.group == self._device.group else None
 
     def _first_runner(self) -> Runner:
         """What to begin with: the installed release, what we were given, or, having asked, nothing but the default."""
@@ -123,7 +138,7 @@ class Collector:
         return installed or self._factory.of_files(self._config.model, self._config.sampling)
 
     def _installed_runner(self) -> Runner | None:
-        installed = installed_release(self._folder / INSTALLED_FOLDER) if self._orders is not None else None
+        installed = self._installed()
         if installed is None:
             return None
         try:
@@ -204,9 +219,7 @@ class Collector:
         )
         if not wrote:
             self._tally.error(f"{self._folder}: the disk did not take what was kept in time: check it")
-        # A stopped collector is waited for; one whose recordings have ended may take its time while the bucket answers.
-        limit = max(0.5, deadline - time.monotonic() - _LAST_STATUS_S) if self._stop.is_set() else None
-        delivered = self._uploader.finish(limit)
+        delivered = self._deliver(max(0.5, deadline - time.monotonic() - _LAST_STATUS_S))
         status = self._status(finished=True)
         with self._tally.survive("last state"):
             write_state(self._folder, self._state(clean=True))
@@ -220,6 +233,21 @@ class Collector:
             self._on_progress(status)
         return status
 
+    def _deliver(self, limit: float) -> bool:
+        """Wait for the uploader: `limit` seconds once we are stopped, else for as long as the bucket answers."""
+        self._uploader.finish()
+        stopped_at: float | None = None
+        while self._uploader.is_alive():
+            self._uploader.join(_LOOK_UP_S)
+            if stopped_at is None and self._stop.is_set():
+                stopped_at = time.monotonic()
+            if stopped_at is not None and time.monotonic() - stopped_at > limit:
+                return False
+            if time.monotonic() >= self._next_tick:
+                self._next_tick = time.monotonic() + _TICK_S
+                write_status(self._folder, self._status())
+        return True
+
     def _stop_reading(self, deadline: float) -> None:
         """End capture. Frames that were read are decided, unless the number asked for is reached: they come again."""
         if self._is_enough():
@@ -227,8 +255,7 @@ class Collector:
         for capture in self._captures:
             capture.stop()
         self._queue.close()
-        if self._orders is not None:
-            self._orders.stop()
+        self._stop_orders()
         while not self._is_enough() and time.monotonic() < deadline - _DRAIN_S / 2:
             item = self._queue.get(0)
             if item is None:
@@ -265,6 +292,8 @@ class Collector:
 
     def _status(self, *, finished: bool = False) -> DeviceStatus:
         runner = self._pipeline.runner
+        for capture in self._captures:
+            capture.report()
         return self._tally.status(
             release_number=runner.release_number,
             model_version=runner.model_version,

@@ -60,7 +60,7 @@ class Orders(threading.Thread):
     def went_bad(self, runner: Runner, reason: str) -> None:
         """The main loop has gone back to the runner before `runner`: so does the next start, and it is not retried."""
         self._tally.refused(runner.release_number, reason)
-        go_back(self._folder)
+        go_back(self._folder, runner.release_number)
 
     def _ask(self) -> None:
         known = max(self._number, self._tally.refused_number)
@@ -89,7 +89,7 @@ class Orders(threading.Thread):
             self._tally.refused(number, str(error))
         except (ModelError, SettingsError) as error:  # passed its smoke test and cannot be opened here
             self._tally.refused(number, str(error))
-            go_back(self._folder)
+            go_back(self._folder, number)
         else:
             self._number = number
             with self._lock:

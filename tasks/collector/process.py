@@ -34,8 +34,9 @@ def start_detached(config: CollectorConfig) -> int:
     device = config.device.model_copy(update={"outbox": str(folder)})
     config = config.model_copy(update={"device": device})
     write_durably(folder / CONFIG_FILE, config.model_dump_json(indent=1).encode())
+    before = _written_at(folder / STATUS_FILE)
     pid = _spawn(folder)
-    _wait_until_it_holds(folder, pid)
+    _wait_until_it_runs(folder, pid, before)
     return pid
 
 
@@ -90,10 +91,11 @@ def _spawn(folder: Path) -> int:
         os.close(log)
 
 
-def _wait_until_it_holds(folder: Path, pid: int) -> None:
+def _wait_until_it_runs(folder: Path, pid: int, before: float) -> None:
+    """Until the collector has written a status, has ended, or holds the device and takes long over its first orders."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
-        if holder_of(folder) == pid:
+        if holder_of(folder) == pid and _written_at(folder / STATUS_FILE) > before:
             return
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -102,4 +104,12 @@ def _wait_until_it_holds(folder: Path, pid: int) -> None:
             lines = (folder / LOG_FILE).read_text(errors="replace").strip().splitlines()
             raise SettingsError(f"{folder}: the collector ended at once: {lines[-1] if lines else 'no message'}")
         time.sleep(0.05)
-    raise SettingsError(f"{folder}: the collector did not start within {_START_S:.0f} s: read {folder / LOG_FILE}")
+    if holder_of(folder) != pid:
+        raise SettingsError(f"{folder}: the collector did not start within {_START_S:.0f} s: read {folder / LOG_FILE}")
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime_ns / 1e9
+    except OSError:
+        return 0.0

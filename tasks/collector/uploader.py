@@ -71,11 +71,9 @@ class Uploader(threading.Thread):
                 if not did_something:
                     self._finishing.wait(_IDLE_S)
 
-    def finish(self, timeout: float | None) -> bool:
-        """Deliver what waits, as far as the bucket answers; False when that takes longer than `timeout` seconds."""
+    def finish(self) -> None:
+        """Deliver what waits, as far as the bucket answers, and end."""
         self._finishing.set()
-        self.join(timeout)
-        return not self.is_alive()
 
     # --- a round -----------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ REPLICATES = 1000
 MINIMUM_CLUSTERS = 20
 COVERAGE = (2.5, 97.5)  # percentiles of a 95% interval
 
+DIGITS = 9  # beyond them, a sum depends on the order of its summands
+
 UNKNOWN = (0.0, 1.0)  # the interval of a share of which nothing is known
 
 Floats = NDArray[np.float64]
@@ -50,7 +52,7 @@ class Bootstrap:
         Units with equal figures are interchangeable, so the draws are dealt to the units in the order of their
         figures. Then the order in which images came in changes nothing. Units of zeros add nothing and are left out.
         """
-        order = np.lexsort(sums.T)
+        order = np.lexsort(np.round(sums, DIGITS).T)
         order = order[sums[order].any(axis=1)]
         return np.asarray(self.draws[:, : len(order)] @ sums[order].astype(np.float32), np.float64)
 

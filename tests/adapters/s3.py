@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 
 import boto3
@@ -38,6 +39,7 @@ def credentials(endpoint: str) -> dict[str, str]:
 def _endpoint() -> str:
     global _server
     if _server is None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line a request buries what a failed test says
         _server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         _server.start()
     host, port = _server.get_host_and_port()

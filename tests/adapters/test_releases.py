@@ -149,7 +149,8 @@ def test_the_release_before_stays_and_can_be_gone_back_to(bucket, tmp_path):
     for release in releases:
         install(bucket, release, folder)
     assert {p.name for p in (folder / "models").iterdir()} == {r.model_version for r in releases[1:]}
-    back = go_back(folder)
+    assert go_back(folder, from_number=2) is None
+    back = go_back(folder, from_number=3)
     assert back.release == releases[1]
     assert installed_release(folder) == back
     assert go_back(folder) is None

@@ -1,11 +1,14 @@
 """What the edge benchmark runs on: a small ultralytics export and a video, both made when they are asked for."""
 
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.adapters.detector import probe_frame
 
@@ -22,11 +25,11 @@ def prepare_ultralytics(folder: Path) -> None:
 
 
 def export_small_model(
-    folder: Path, architecture: str = "11/yolo11", *, lively: bool = False, **arguments: object
+    folder: Path, architecture: str = "11/yolo11", *, pictures: Sequence[NDArray[np.uint8]] = (), **arguments: object
 ) -> Path:
     """An untrained YOLO of an eighth of the full width, exported for 256 x 256 pixels; needs ultralytics.
 
-    An untrained one sees next to nothing; a `lively` one answers with many different boxes and confidences.
+    It sees next to nothing; fitted to `pictures` it answers such pictures with many different boxes and confidences.
     """
     import torch
     import yaml
@@ -39,27 +42,46 @@ def export_small_model(
     path.write_text(yaml.safe_dump(config))
     torch.manual_seed(0)
     model = YOLO(str(path), task="detect")
-    if lively:
-        enliven(model.model)
-    return Path(model.export(format="onnx", imgsz=SMALL_INPUT, simplify=False, verbose=False, **arguments))
+    model.model.pt_path = str(path.with_suffix(".pt"))  # the export goes beside it, not into the working folder
+    if pictures:
+        enliven(model.model, pictures)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing names everything that it freezes
+        return Path(model.export(format="onnx", imgsz=SMALL_INPUT, simplify=False, verbose=False, **arguments))
 
 
-def enliven(network: Any) -> None:
-    """Random batch-norm statistics and a wide last layer, so that outputs depend strongly on the picture."""
+def enliven(network: Any, pictures: Sequence[NDArray[np.uint8]]) -> None:
+    """Fit the batch norms to pictures and scale the last layers, so that outputs vary with the picture.
+
+    Without it an untrained network answers nearly the same everywhere, and equal confidences have no order.
+    """
     import torch
 
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.weight.data.uniform_(0.8, 2.2)
-            module.bias.data.normal_(0, 0.5)
-    head = network.model[-1]
-    for name in ("cv3", "one2one_cv3"):
-        for scores in getattr(head, name, None) or ():
-            scores[-1].weight.data.normal_(0, 0.4)
-            scores[-1].bias.data.fill_(-4.0)
-    for name in ("cv2", "one2one_cv2"):
-        for sides in getattr(head, name, None) or ():
-            sides[-1].weight.data.normal_(0, 0.3)
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the average over all pictures
+    scaled = np.stack([cv2.resize(picture, (SMALL_INPUT, SMALL_INPUT))[:, :, ::-1] for picture in pictures])
+    batch = torch.from_numpy(scaled.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    last_layers = [
+        (branch[-1], name.endswith("cv3"))
+        for name in ("cv2", "cv3", "one2one_cv2", "one2one_cv3")
+        for branch in getattr(network.model[-1], name, None) or ()
+    ]
+    seen: dict[int, Any] = {}
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, _: seen.update({id(layer): inputs[0]}))
+        for layer, _ in last_layers
+    ]
+    network.train()
+    with torch.no_grad():
+        network(batch)
+    network.eval()
+    for hook in hooks:
+        hook.remove()
+    for layer, gives_scores in last_layers:
+        layer.weight.data.normal_(0, 1.5 / float(seen[id(layer)].square().sum(dim=1).mean()) ** 0.5)
+        layer.bias.data.fill_(-4.5 if gives_scores else 1.0)
 
 
 def render_video(path: Path, frames: int = 200, width: int = 640, height: int = 480) -> Path:

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.bands import evaluate, misses_by_image, threshold_column
@@ -459,7 +459,7 @@ def realised(suggestion, contents, random):
 
 @pytest.mark.slow
 def test_the_forecast_holds_what_a_fresh_day_brings():
-    """In 40 worlds, a rule lies at 0.15 to 0.3 each time, the forecast holds the yield in 34 or more, and beats chance."""
+    """In 40 worlds a rule lies at 0.15 to 0.3, the forecast holds the yield in 34 or more, and it beats chance."""
     held, better = 0, 0
     for seed in range(40):
         random = np.random.default_rng(seed)

@@ -43,7 +43,7 @@ def reference_yolox(session, pixels):
     for row, (x, y, stride) in zip(output, cells):
         scores = row[4] * row[5:]
         if scores.max() >= FLOOR:
-            centre, size = (row[:2] + (x, y)) * stride, np.exp(row[2:4]) * stride
+            centre, size = (row[:2] + np.array([x, y])) * stride, np.exp(row[2:4]) * stride
             found.append((*(centre - size / 2), *(centre + size / 2), scores.max(), scores.argmax()))
     kept = []
     for row in sorted(found, key=lambda row: -row[4]):
@@ -141,13 +141,14 @@ def test_exports_give_what_ultralytics_predicts(ultralytics_folder, architecture
 
     from tests.benchmarks.edge_models import SMALL_INPUT, export_small_model
 
-    path = export_small_model(ultralytics_folder, architecture, lively=True, **arguments)
+    frames = [frame.pixels for frame in photographs()]
+    path = export_small_model(ultralytics_folder, architecture, pictures=frames[::4], **arguments)
     detector = open_detector(path, project_classes=None, confidence_floor=FLOOR, nms_iou=NMS_IOU, threads=1)
     assert detector.format == format_
     assert detector.image_size == (SMALL_INPUT, SMALL_INPUT)
     reference, compared = YOLO(str(path), task="detect"), 0
-    for frame in list(photographs())[::12]:
-        for pixels in (frame.pixels, frame.pixels[100:233], frame.pixels[:, 50:151].copy()):
+    for frame in frames[::12]:
+        for pixels in (frame, frame[100:233], frame[:, 50:151].copy()):
             settings = {"imgsz": SMALL_INPUT, "conf": FLOOR, "iou": NMS_IOU, "max_det": 300, "rect": False}
             expected = reference.predict(pixels, **settings, verbose=False, device="cpu")[0].boxes.data.numpy()
             compared += assert_same_detections(detector.detect(pixels), expected)
@@ -161,6 +162,8 @@ def assert_same_detections(ours, expected):
     assert len(rows) == has_area.sum()
     for table in (rows, expected):
         assert (np.diff(table[:, 4]) <= 0).all()
-    by_content = [table[np.lexsort(np.round(table[:, :5].T, 3))] for table in (rows, expected[has_area])]
-    np.testing.assert_allclose(by_content[0], by_content[1], atol=2e-2)
+    if len(rows):
+        difference = np.abs(rows[:, None] - expected[has_area]).max(axis=2)
+        assert difference.min(axis=0).max() < 0.02, "a detection of ultralytics is missing"
+        assert difference.min(axis=1).max() < 0.02, "a detection of ours is no detection of ultralytics"
     return len(rows)

@@ -96,10 +96,15 @@ def installed_release(folder: str | Path) -> InstalledRelease | None:
     return None
 
 
-def go_back(folder: str | Path) -> InstalledRelease | None:
-    """Put the previous release in force again; None, changing nothing, when there is none that can run."""
+def go_back(folder: str | Path, from_number: int | None = None) -> InstalledRelease | None:
+    """Put the previous release in force again; None, changing nothing, when there is none that can run.
+
+    from_number: go back only when that release is the one in force; a newer one may have come in between.
+    """
     pointer = _read_pointer(Path(folder))
     if pointer is None or pointer.previous is None:
+        return None
+    if from_number is not None and pointer.current.number != from_number:
         return None
     model = _intact_model(Path(folder), pointer.previous)
     if model is None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tasks.core.bands import misses_by_image, out_of_reach, threshold_column
-from tasks.core.bootstrap import Bootstrap, cluster_bootstrap
+from tasks.core.bootstrap import DIGITS, Bootstrap, cluster_bootstrap
 from tasks.core.entities import Evaluation, TrafficRecord
 from tasks.core.errors import DataError, NotEnoughData, SettingsError
 from tasks.core.matching import Floats, Integers, Matches
@@ -134,7 +134,9 @@ def _folds(matches: Matches, bootstrap: Bootstrap, seed: int) -> Integers:
         np.bincount(matches.truths.image, matches.truths.area, matches.images),
     )
     fold_of_unit = np.empty(bootstrap.units, np.int64)
-    fold_of_unit[np.lexsort(figures.T)] = np.random.default_rng(seed).permutation(bootstrap.units) % FOLDS
+    fold_of_unit[np.lexsort(np.round(figures, DIGITS).T)] = (
+        np.random.default_rng(seed).permutation(bootstrap.units) % FOLDS
+    )
     return fold_of_unit[bootstrap.unit_of_image]
 
 

@@ -73,7 +73,8 @@ def forecast(
 
     each = np.ones(calibration.images, np.int64)
     misses, has_miss = calibration.misses, calibration.misses > 0
-    of_a_day = partial(_expected_ratio, calibration.bootstrap, images=images_a_day.value, seed=seed)
+    collected = frames_a_day * traffic.candidates.share(rules.keeps(traffic.candidates) if rules.rules else kept)
+    of_a_day = partial(_expected_ratio, calibration.bootstrap, images=collected, seed=seed)
     of_all = partial(_expected_ratio, calibration.bootstrap, each, images=np.inf, seed=seed)
     return Forecast(
         images_a_day=images_a_day,
@@ -105,7 +106,7 @@ def _expected_ratio(
     known = bool(kept @ c > 0)
     value = float(kept @ a / (kept @ c)) if known else 0.0
     if not known or bootstrap.units < 2:
-        return Estimate(value=value, low=0.0, high=float(np.nanmax(ratio(a, c), initial=1.0)))
+        return _estimate(value, 0.0, float(np.nanmax(ratio(a, c), initial=1.0)))
 
     sums = bootstrap.sums(kept, kept * a, kept * c, kept * a * a, kept * a * c, kept * c * c)
     n, by_a, by_c, by_aa, by_ac, by_cc = bootstrap.replicates(sums).T
@@ -113,10 +114,21 @@ def _expected_ratio(
     # The variance of a ratio of two means over `images` images (delta method).
     residuals = ratio(by_aa - 2 * ratios * by_ac + ratios**2 * by_cc, n).clip(min=0)
     standard_errors = np.sqrt(residuals / images) * ratio(n, by_c)
-    days = ratios + standard_errors * np.random.default_rng(seed).standard_normal(len(ratios))
+    expanded = value + (ratios - value) * _small_sample_factor(sums[:, 0])
+    days = expanded + standard_errors * np.random.default_rng(seed).standard_normal(len(ratios))
     highest = 1.0 if (a <= c).all() else np.inf
-    low, high = percentile_interval(days.clip(0.0, highest)) or (0.0, highest)
-    return Estimate(value=value, low=low, high=high)
+    return _estimate(value, *(percentile_interval(days.clip(0.0, highest)) or (0.0, highest)))
+
+
+def _small_sample_factor(kept: Floats) -> float:
+    """By how much a bootstrap of few units is too narrow: `sqrt(n / (n - 1))` and Student's t in place of 1.96.
+
+    kept: (units,). n: the number of units that carry the figure, `sum(kept)^2 / sum(kept^2)`. After Hesterberg (2015),
+    "What teachers should know about the bootstrap", section 3.2; the quantile of t by Cornish-Fisher.
+    """
+    n = max(2.0, float(kept.sum() ** 2 / (kept**2).sum()))
+    t = 1.96 + 2.372 / (n - 1) + 2.823 / (n - 1) ** 2
+    return float(np.sqrt(n / (n - 1)) * t / 1.96)
 
 
 def _expected_images(traffic: Traffic, kept: Floats, frames_a_day: float, seed: int) -> Estimate:
@@ -125,5 +137,11 @@ def _expected_images(traffic: Traffic, kept: Floats, frames_a_day: float, seed: 
     replicates = traffic.bootstrap.replicates(traffic.bootstrap.sums(kept * weight, weight))
     means = frames_a_day * ratio(replicates[:, 0], replicates[:, 1])
     days = means + np.sqrt(means) * np.random.default_rng(seed).standard_normal(len(means))
-    low, high = percentile_interval(days.clip(0.0, frames_a_day)) or (0.0, frames_a_day)
-    return Estimate(value=frames_a_day * traffic.candidates.share(kept), low=low, high=high)
+    expected = frames_a_day * traffic.candidates.share(kept)
+    return _estimate(expected, *(percentile_interval(days.clip(0.0, frames_a_day)) or (0.0, frames_a_day)))
+
+
+def _estimate(value: float, low: float, high: float) -> Estimate:
+    """Six digits are more than the figure is worth, and the last ones depend on the order of summation."""
+    value, low, high = (float(f"{figure:.6g}") for figure in (value, low, high))
+    return Estimate(value=value, low=low, high=high)

@@ -1,0 +1,122 @@
+"""The plots of a report: that they show the figures, all of them, and legibly."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import matplotlib.text
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from tasks.adapters import report
+from tasks.adapters.report import plots, style
+from tasks.adapters.report.progress_plot import progress_plot
+from tasks.adapters.report.suggestion_plot import wilson
+from tests.adapters.report_figures import CLASSES, fabricated, suggested, told
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved, newest last."""
+    figures = []
+    save = style.Figure.savefig
+
+    def keep(figure, *args, **options):
+        figures.append(figure)
+        return save(figure, *args, **options)
+
+    monkeypatch.setattr(style.Figure, "savefig", keep)
+    return figures
+
+
+def texts_of(figure):
+    """Text and pixel rectangle of everything that is written in a figure, tick labels included."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()]
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+
+
+@pytest.mark.parametrize("names", [("car",), CLASSES, tuple(f"class number {i}" for i in range(24))])
+def test_nothing_that_is_written_in_the_bands_plot_collides_or_is_cut(tmp_path, drawn, names):
+    """With one class, with three and with 24 long names no two texts overlap and none leaves the picture."""
+    evaluation, _ = fabricated(names, images=150)
+    plots.bands_plot(evaluation, tmp_path / "bands.png")
+    texts = texts_of(drawn[-1])
+    width, height = drawn[-1].canvas.get_width_height()
+    for i, (text, box) in enumerate(texts):
+        assert box.x0 >= -1, text
+        assert box.x1 <= width + 1, text
+        assert box.y0 >= -1, text
+        assert box.y1 <= height + 1, text
+        for other, rectangle in texts[i + 1 :]:
+            overlap_x = min(box.x1, rectangle.x1) - max(box.x0, rectangle.x0)
+            overlap_y = min(box.y1, rectangle.y1) - max(box.y0, rectangle.y0)
+            assert min(overlap_x, overlap_y) < 1.5, (text, other)
+
+
+def test_the_bands_plot_shows_every_miss_once(tmp_path, drawn):
+    """The numbers in the cells of a class add up to its misses, and the total at the end of the row says the same."""
+    evaluation, matches = fabricated(images=150)
+    plots.bands_plot(evaluation, tmp_path / "bands.png")
+    for name, of_class in evaluation.classes.items():
+        assert sum(plots.cell_counts(of_class)) == of_class.misses
+        rows = matches.truths.class_id == CLASSES.index(name)
+        s = np.nan_to_num(matches.truths.confidence[rows], nan=-1)
+        assert of_class.misses == (s < of_class.threshold).sum() > 0
+    written = [text.get_text() for text in drawn[-1].axes[0].texts]
+    for of_class in evaluation.classes.values():
+        assert str(of_class.misses) in written
+        assert any(text.startswith(f"of {of_class.ground_truths},") for text in written)
+
+
+def test_precision_and_recall_equal_a_plain_count():
+    """Every point of the curve equals precision and recall counted one threshold at a time."""
+    _, matches = fabricated()
+    for class_id in range(len(CLASSES)):
+        recall, precision, threshold = plots.precision_recall_curve(matches, class_id)
+        of_class = matches.detections.class_id == class_id
+        truths = (matches.truths.class_id == class_id).sum()
+        assert len(threshold) == of_class.sum() > 10
+        for r, p, t in zip(recall, precision, threshold):
+            kept = of_class & (matches.detections.confidence >= t)
+            true = (kept & matches.detections.is_true).sum()
+            assert (r, p) == pytest.approx((true / truths, true / kept.sum()))
+
+
+def test_the_same_figures_give_the_same_bytes(tmp_path):
+    """A plot of the same evaluation is the same file, so that a repeated upload is no new object."""
+    evaluation, _ = fabricated()
+    first = plots.bands_plot(evaluation, tmp_path / "a.png").read_bytes()
+    assert plots.bands_plot(evaluation, tmp_path / "b.png").read_bytes() == first
+
+
+@pytest.mark.parametrize("rules", [0, 1, 7])
+def test_the_suggestion_plot_takes_any_number_of_rules(tmp_path, drawn, rules):
+    """None, one or many rules: each is named with its counts, and nothing leaves the picture."""
+    evaluation, _ = fabricated()
+    report.suggestion_plot(suggested(rules), evaluation, tmp_path / "suggestion.png")
+    texts = texts_of(drawn[-1])
+    width, height = drawn[-1].canvas.get_width_height()
+    assert all(box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1 for _, box in texts)
+    written = [text for text, _ in texts]
+    assert sum(bool(re.fullmatch(r"\d+ of \d+", text)) for text in written) == rules
+    assert ("no rule beats a random draw" in written) == (rules == 0)
+
+
+def test_progress_needs_two_figures(tmp_path):
+    """A run with a single known figure has no progress plot; with before and after there is one."""
+    story = told(1)
+    single = replace(story.rounds[0], ap50_before=None, recall_before=None)
+    assert progress_plot(replace(story, rounds=[single]), tmp_path / "none.png") is None
+    assert progress_plot(story, tmp_path / "progress.png") == tmp_path / "progress.png"
+
+
+def test_the_interval_of_a_share_is_wilsons():
+    """The values of Wilson's interval for 18 of 24, 0 of 5 and 5 of 5, and the unknown for 0 of 0."""
+    assert wilson(18, 24) == pytest.approx((0.5510, 0.8800), abs=1e-4)
+    assert wilson(0, 5) == pytest.approx((0.0, 0.4345), abs=1e-4)
+    assert wilson(5, 5) == pytest.approx((0.5655, 1.0), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)

@@ -1,0 +1,57 @@
+"""What all tests share: nothing is written to the home folder, nothing asks the internet, one Prefect for all flows."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
+os.environ["YOLO_OFFLINE"] = "true"
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
+os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
+os.environ["MPLBACKEND"] = "Agg"
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_DATA = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _libraries_write_here(tmp_path_factory: pytest.TempPathFactory) -> None:
+    home = tmp_path_factory.mktemp("libraries")
+    os.environ["YOLO_CONFIG_DIR"] = str(home / "ultralytics")
+    os.environ["MPLCONFIGDIR"] = str(home / "matplotlib")
+
+
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[None]:
+    """A Prefect server of its own for all flow tests of a session; starting it takes about 15 s."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real images, video and weights; the test is skipped where they are not there."""
+    if not (REAL_DATA / "data").is_dir():
+        pytest.skip(f"no real data: the folder {REAL_DATA / 'data'} is missing")
+    return REAL_DATA
+
+
+def edgeloop(*arguments: object, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
