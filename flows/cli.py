@@ -143,6 +143,7 @@ def collect(
     max_frames: Annotated[Optional[int], typer.Option(help="stop after so many frames")] = None,  # noqa: UP045
 ) -> None:
     """Collect in the foreground, without any Prefect server. Ctrl-C drains and stops; the outbox keeps the rest."""
+    from tasks.adapters.bucket import Bucket
     from tasks.adapters.config import bucket_url, read_sampling
     from tasks.collector import run_collector
     from tasks.core.settings import CameraSettings, DeviceSettings, validated
@@ -158,8 +159,10 @@ def collect(
         "cameras": [CameraSettings(**camera) for camera in cameras],
         "outbox": str(outbox),
     }
+    settings_of_device = validated(DeviceSettings, given, "edgeloop collect")
+    Bucket(settings_of_device.bucket, project).check_writable()  # a person waits here: tell at once, not in the outbox
     status = run_collector(
-        validated(DeviceSettings, given, "edgeloop collect"),
+        settings_of_device,
         model=model,
         sampling=sampling,
         project_classes=tuple(classes.split(",")) if classes else None,

@@ -18,7 +18,7 @@ from tasks.adapters.report import evaluation_report
 from tasks.central import Central, EvaluatedImages, detect_again, of_split
 from tasks.core import bands, layout
 from tasks.core.bootstrap import REPLICATES
-from tasks.core.entities import STUB, DatasetEntry, Evaluation, Split, Suggestion, content_id
+from tasks.core.entities import STUB, DatasetEntry, Evaluation, Label, Split, Suggestion, content_id
 from tasks.core.errors import NotEnoughData
 from tasks.core.matching import ImageResult, Matches, match
 from tasks.core.settings import ProjectSettings, Thresholds
@@ -114,6 +114,7 @@ def evaluate_files(ground_truth: Path, predictions: Path, out: Path, *, beta: fl
     image_names, clusters = [image.name for image in pair.images], [image.cluster for image in pair.images]
     (out / "matches.parquet").write_bytes(matches_bytes(matches, image_names, names, clusters))
     evaluation_report(evaluation, matches, out)
+    evaluation = evaluation.model_copy(update={"warnings": (*pair.warnings, *evaluation.warnings)})
     (out / "evaluation.json").write_bytes(evaluation.to_json())
     return evaluation
 
@@ -137,13 +138,16 @@ def sync_review(
         else central.detector(model_version)
     )
     images = detect_again(detector, central.images, entries, project.classes)
-    review.sync_dataset(project.project, review_items(images, central.images, model_version), project.classes)
+    review.sync_dataset(
+        project.project, review_items(images, central.images, project.classes, model_version), project.classes
+    )
     thresholds = central.evaluation(evaluation).thresholds if evaluation else {}
     key = f"model_{model_version}" if evaluation else ""
     if key:
         measured = [i for i, entry in enumerate(images.entries) if entry.split in ("calibration", "test")]
         ids = [images.entries[i].sample.sample_id for i in measured]
         outcome = match([images.results[i] for i in measured])
+        review.remove_evaluations(project.project, keep=key)
         review.write_evaluation(project.project, key, ids, outcome, project.classes, thresholds)
     proposed = central.bucket.read_record(layout.suggestion(suggestion), Suggestion) if suggestion else None
     views = review.save_views(
@@ -156,7 +160,7 @@ def sync_review(
     return {view.name: f"/datasets/{project.project}?view={view.slug}" for view in views}
 
 
-def review_items(images: EvaluatedImages, cache: ImageCache, model_version: str) -> list:  # type: ignore[type-arg]
+def review_items(images: EvaluatedImages, cache: ImageCache, class_names: Sequence[str], model_version: str) -> list:  # type: ignore[type-arg]
     """Images, labels and predictions as reviewers see them."""
     from tasks.adapters.review import ReviewItem
 
@@ -165,10 +169,15 @@ def review_items(images: EvaluatedImages, cache: ImageCache, model_version: str)
             image_path=cache.path_of(entry.sample).resolve(),
             sample=entry.sample,
             predictions=result.detections,
-            label=entry.label,
+            label=known_boxes(entry.label, class_names),
             split=entry.split,
             batch=entry.batch_id,
             model_version=model_version,
         )
         for entry, result in zip(images.entries, images.results)
     ]
+
+
+def known_boxes(label: Label, class_names: Sequence[str]) -> Label:
+    """The boxes that the matching saw, in its order: rows of an evaluation refer to them."""
+    return label.model_copy(update={"boxes": tuple(b for b in label.boxes if b.class_name in class_names)})

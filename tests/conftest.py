@@ -32,7 +32,10 @@ def prefect() -> Iterator[None]:
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}), prefect_test_harness(server_startup_timeout=120):
+    with (
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        prefect_test_harness(server_startup_timeout=120),
+    ):
         yield
 
 
@@ -44,7 +47,26 @@ def shared_data() -> Path:
     return REAL_DATA
 
 
-def edgeloop(*arguments: object, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URI of a review database. FiftyOne serves one a process, so whoever asks for one in any folder gets this."""
+    from tasks.adapters import review
+    from tasks.adapters.review import mongod
+
+    if given := mongod.operators_own_uri():
+        yield given
+        return
+    folder = tmp_path_factory.mktemp("review")
+    uri = review.ensure_database(folder)
+    del os.environ[mongod.FOLDER_VARIABLE]  # from here on it counts as configured
+    yield uri
+    del os.environ[mongod.URI_VARIABLE]
+    review.stop_database(folder)
+
+
+def edgeloop(
+    *arguments: object, cwd: Path, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """The real command in a process of its own."""
     return subprocess.run(
         [sys.executable, "-m", "flows.cli", *map(str, arguments)],

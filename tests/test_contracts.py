@@ -26,7 +26,12 @@ def tracked_files() -> list[Path]:
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -115,7 +120,15 @@ def test_the_base_install_has_nothing_heavy():
         for line in (ROOT / "requirements" / "edge.txt").read_text().splitlines()
         if "==" in line
     }
-    assert not names & {"pandas", "torch", "ultralytics", "ultralytics-opencv-headless", "fiftyone", "matplotlib", "pyarrow"}
+    assert not names & {
+        "pandas",
+        "torch",
+        "ultralytics",
+        "ultralytics-opencv-headless",
+        "fiftyone",
+        "matplotlib",
+        "pyarrow",
+    }
     assert {"prefect", "onnxruntime", "opencv-python-headless", "numpy", "s3fs", "pydantic"} <= names
 
 

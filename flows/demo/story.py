@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from flows.demo.servers import LOOPBACK
 from flows.demo.state import DemoState
 from flows.demo.world import World
 from tasks.adapters.report import CameTrue, LabelCounts, LoopStory, RoundStory, Thumbnail
@@ -42,7 +43,10 @@ def tell(world: World, state: DemoState, folder: Path, seconds: float) -> LoopSt
         base_checkpoint=world.base_checkpoint,
         seed=state.arguments.seed,
         seconds=seconds,
-        annotator=world.annotator.name,
+        annotator=(
+            "No person took part: labels come from a simulated annotator, who overlooks 5% of the objects that nothing "
+            "points at, believes 10% of false pre-annotations, and draws imprecisely. Test labels have these faults too."
+        ),
         links=links(folder, turns[-1]),
         thumbnails=thumbnails(central, entries),
         waits_for=turns[-1].waits_for,
@@ -126,6 +130,9 @@ def links(folder: Path, turn: Turn) -> dict[str, str]:
         found["Evaluation of the live model, with plots"] = f"{evaluation}/{turn.evaluation}/report.html"
     if turn.candidate_test_evaluation:
         found["The newest model on the test images"] = f"{evaluation}/{turn.candidate_test_evaluation}/report.html"
+    found["Prefect runs (after: make ui)"] = f"http://{LOOPBACK}:4200/runs"
+    for name, path in turn.review_views.items():
+        found[f"FiftyOne (after: make ui): {name}"] = f"http://{LOOPBACK}:5151{path}"
     return found
 
 

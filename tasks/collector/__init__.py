@@ -10,12 +10,14 @@ Capture never waits for the network and the detector never for the disk: `captur
 """
 
 from tasks.collector.config import CollectorConfig
+from tasks.collector.drain import drain_outbox
 from tasks.collector.process import collector_pid, read_status, start_detached, stop_collector
 from tasks.collector.run import run_collector
 
 __all__ = [
     "CollectorConfig",
     "collector_pid",
+    "drain_outbox",
     "read_status",
     "run_collector",
     "start_detached",

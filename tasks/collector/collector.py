@@ -266,12 +266,16 @@ class Collector:
         self._note_where_recordings_stand()
 
     def _note_where_recordings_stand(self) -> None:
-        """A recording that came to its end begins anew next time; one that was cut short goes on from here."""
+        """A recording that was cut short goes on from here next time; one that came to its end begins anew.
+
+        A collector that follows does not end with its recordings, so being started again is no wish to see them again.
+        """
         for capture in self._captures:
             position = self._pipeline.positions.get(capture.camera)
             if position is None:
                 continue
-            if capture.came_to_its_end and self._queue.is_empty(capture.camera):
+            is_through = capture.came_to_its_end and self._queue.is_empty(capture.camera)
+            if is_through and not self._config.follow:
                 del self._pipeline.positions[capture.camera]
             else:
                 update = {"skipped_before": capture.skipped()}

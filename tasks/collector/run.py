@@ -40,9 +40,10 @@ def run_collector(
 
     model, sampling: what is in force until there is a release; the stub and 0.5% at random by default. project_classes:
     by default the release's, else the model's own. model_classes: names of a model file without metadata. follow: go on
-    when the recordings have ended. start, time_scale: capture times of recordings. on_progress: called about once a
-    second, between two frames. A run that was killed is gone on with: its counters, its place in recordings, its
-    sampler. A run that ended in order leaves its place where `max_frames` or a stop cut a recording short.
+    when the recordings have ended, and do not read them again after a restart. start, time_scale: capture times of
+    recordings. on_progress: called about once a second, between two frames. A run that was killed is gone on with: its
+    counters, its place in recordings, its sampler. A run that ended in order leaves its place where `max_frames` or a
+    stop cut a recording short.
 
     In the main thread SIGTERM and SIGINT drain it within 10 s. Raises AlreadyRunning when another process collects for
     this outbox, SettingsError and ModelError for what it was given, and SourceUnavailable when no camera can be opened;

@@ -22,6 +22,8 @@ from tasks.collector.tally import Tally
 from tasks.core.entities import DeviceStatus, TrafficRecord
 from tasks.core.errors import ImageUnreadable, OutboxFull
 
+TRAFFIC_FOLDER = "traffic"
+
 _WAITING = 8  # frames at most between the detector and the disk; of 1080p, 50 MB
 _TRAFFIC_FILES = 500  # that wait for the bucket; at one in 30 s, four hours
 _PATIENCE_S = 0.02  # a live camera's kept frame waits this long for the disk
@@ -45,7 +47,7 @@ class Spooler(threading.Thread):
         self._device = device
         self._tally = tally
         self._work: queue.Queue[Kept | Snapshot | None] = queue.Queue(_WAITING)
-        self.traffic_folder = outbox.folder / "traffic"
+        self.traffic_folder = outbox.folder / TRAFFIC_FOLDER
         self.traffic_folder.mkdir(exist_ok=True)
         for unfinished in self.traffic_folder.glob(".*"):
             unfinished.unlink()

@@ -38,8 +38,9 @@ class Uploader(threading.Thread):
         outbox: Outbox,
         traffic_folder: Path,
         tally: Tally,
-        status: Callable[[], DeviceStatus],
+        status: Callable[[], DeviceStatus] | None,
     ) -> None:
+        """status: what is written beside the samples now and then; None for nothing."""
         super().__init__(name="uploader", daemon=True)
         self._device = device
         self._bucket = bucket
@@ -218,7 +219,7 @@ class Uploader(threading.Thread):
             return b""
 
     def _send_status(self) -> None:
-        if time.monotonic() < self._next_status:
+        if self._status is None or time.monotonic() < self._next_status:
             return
         self.send_status(self._status())
         self._next_status = time.monotonic() + self._device.status_seconds

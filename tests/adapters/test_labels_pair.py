@@ -60,7 +60,7 @@ def test_a_pair_is_read_into_what_matching_takes(tmp_path):
     assert first.detections.confidence.tolist() == [0.75, 0.25]
     assert first.detections.class_id.tolist() == [0, 1]
     assert first.detections.xyxy.tolist() == [[-3, 2, 0, 6], [1, 2, 4, 6]]
-    assert pair.warnings == ("g.json: 1 boxes without area left out, the first: annotations[2]",)
+    assert pair.warnings == ("g.json: 1 boxes without area or outside their image left out, the first: annotations[2]",)
 
     write_coco_pair(tmp_path / "g2.json", tmp_path / "p2.json", pair)
     again = read_coco_pair(tmp_path / "g2.json", tmp_path / "p2.json")

@@ -253,6 +253,16 @@ def test_a_checkpoint_that_asks_for_code_through_its_yaml_does_not_run_it(traine
     assert not marker.exists()
 
 
+def test_a_label_cache_in_the_dataset_folder_is_not_trusted(tmp_path):
+    """The library would unpickle `labels/train.cache`; one that lies there before training is removed unread."""
+    data, marker = dataset(tmp_path / "data"), tmp_path / "ran"
+    cache = np.array(Payload(marker), dtype=object)
+    with (tmp_path / "data/labels/train.cache").open("wb") as file:
+        np.save(file, cache, allow_pickle=True)
+    train(data, tiny(tmp_path), weights=None, project_classes=NAMES, out=tmp_path / "out")
+    assert not marker.exists()
+
+
 def test_weights_that_are_missing_or_broken_are_one_line(trained, tmp_path):
     """No such file, noise, an image, a cut checkpoint, tensors without a model: ModelError naming the file."""
     import torch
@@ -306,7 +316,7 @@ def test_settings_that_do_not_fit_the_library(trained, tmp_path):
     data, _, _ = trained
     options = {"weights": None, "project_classes": NAMES, "out": tmp_path / "out"}
     with pytest.raises(SettingsError, match="project, resume cannot be set there"):
-        train(data, tiny(tmp_path, extra={"project": "/tmp", "resume": True}), **options)
+        train(data, tiny(tmp_path, extra={"project": "elsewhere", "resume": True}), **options)
     with pytest.raises(SettingsError, match=r"training\.extra: .*mosaik"):
         train(data, tiny(tmp_path, extra={"mosaik": 0.5}), **options)
     with pytest.raises(TrainingFailed, match="Adamant"):

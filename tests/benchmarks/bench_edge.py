@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -170,42 +171,57 @@ def sampler() -> Sampler:
     return Sampler(SamplingSettings(sampling_strategies=(everything, *bands)), "bench")
 
 
-def compare(contenders: dict[str, Contender], frames: int, rounds: int) -> dict[str, tuple[float, float, int]]:
-    """Name -> (frames a second, share of the first contender's, detections), medians over rounds."""
+@dataclass(frozen=True)
+class Figures:
+    """Of one contender, medians over rounds. cpu: milliseconds a frame, over all threads of the process."""
+
+    frames_per_second: float
+    share_of_bare: float
+    cpu: float
+    detections: int
+
+
+def compare(contenders: dict[str, Contender], frames: int, rounds: int) -> dict[str, Figures]:
+    """Run all contenders, the bare session first among them, in every round, each time in another order."""
     names = list(contenders)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     found: dict[str, int] = {}
     for turn in range(rounds + 1):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), time.process_time()
             found[name] = contenders[name]()
             if turn:  # the first round only warms up
-                seconds[name].append(time.perf_counter() - began)
-    bare = np.array(seconds[names[0]])
+                seconds[name].append((time.perf_counter() - began, time.process_time() - busy))
+    taken = {name: np.array(pairs) / frames for name, pairs in seconds.items()}
     return {
-        name: (frames / float(np.median(taken)), float(np.median(bare / np.array(taken))), found[name])
-        for name, taken in seconds.items()
+        name: Figures(
+            float(np.median(1 / wall_and_cpu[:, 0])),
+            float(np.median(taken[names[0]][:, 0] / wall_and_cpu[:, 0])),
+            float(np.median(wall_and_cpu[:, 1])) * 1000,
+            found[name],
+        )
+        for name, wall_and_cpu in taken.items()
     }
 
 
 def where_time_goes(detector: Detector, video: Path, frames: int) -> dict[str, float]:
-    """Median milliseconds a frame of every step of the loop, one after the other on one thread."""
+    """Median CPU milliseconds a frame of every step of the loop, one after the other."""
     steps: dict[str, list[float]] = {"decode": [], "letterbox": [], "session": [], "NMS": [], "sampling": []}
     deciding, source = sampler(), some_frames(video, frames)
     while True:
-        times = [time.perf_counter()]
+        times = [time.process_time()]
         frame = next(source, None)
         if frame is None:
             return {name: float(np.median(taken)) * 1000 for name, taken in steps.items()}
-        times.append(time.perf_counter())
+        times.append(time.process_time())
         prepared = detector.prepare(frame.pixels)
-        times.append(time.perf_counter())
+        times.append(time.process_time())
         output = detector.run(prepared)
-        times.append(time.perf_counter())
+        times.append(time.process_time())
         detections = detector.decode(output, prepared.letterbox)
-        times.append(time.perf_counter())
+        times.append(time.process_time())
         deciding.decide(Observation(str(frame.index), "bench", frame.camera, frame.captured_at, detections))
-        times.append(time.perf_counter())
+        times.append(time.process_time())
         for name, taken in zip(steps, np.diff(times)):
             steps[name].append(float(taken))
 
@@ -230,14 +246,15 @@ def report(model: Path, video: Path, arguments: argparse.Namespace) -> None:
     if not is_yolox:
         contenders["YOLO.predict"] = ultralytics_predict(model, video, threads, frames)
     print(f"\n{model.name}, {detector.image_size[0]} x {detector.image_size[1]}, {threads} thread(s), {video.name}")
-    print(f"  {'':28}{'frames/s':>10}{'of bare':>10}{'detections':>12}")
-    for name, (rate, share, found) in compare(contenders, frames, arguments.rounds).items():
-        print(f"  {name:28}{rate:10.1f}{share:10.3f}{found:12}")
+    print(f"  {'':28}{'frames/s':>10}{'of bare':>10}{'CPU ms':>10}{'detections':>12}")
+    for name, figures in compare(contenders, frames, arguments.rounds).items():
+        rates = f"{figures.frames_per_second:10.1f}{figures.share_of_bare:10.3f}{figures.cpu:10.2f}"
+        print(f"  {name:28}{rates}{figures.detections:12}")
     steps = where_time_goes(detector, video, frames)
-    print("  one frame, ms: " + ", ".join(f"{name} {taken:.2f}" for name, taken in steps.items()))
+    print("  CPU ms a frame: " + ", ".join(f"{name} {taken:.2f}" for name, taken in steps.items()))
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    busy = (steps["decode"] + steps["letterbox"] + steps["session"] * threads) / 1000
-    print(f"  {cores} cores / (decode + letterbox + session x threads) = {cores / busy:.1f} frames/s at most")
+    limit = cores * 1000 / (steps["decode"] + steps["letterbox"] + steps["session"])
+    print(f"  {cores} cores / (decode + letterbox + session) = {limit:.1f} frames/s at most")
 
 
 def main() -> None:

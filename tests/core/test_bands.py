@@ -94,6 +94,7 @@ def f_beta_at(t, found, alarms, beta):
 
 
 @given(content_lists, st.sampled_from([0.5, 1.0, 2.0]))
+@settings(deadline=None)
 def test_the_operating_threshold_is_the_best_of_all_achieved_confidences(contents, beta):
     """F-beta of precision and recall is highest at the threshold, and lower at every achieved confidence above it."""
     thresholds = operating_thresholds(match([image(*content) for content in contents]), 2, beta)
@@ -136,6 +137,7 @@ def test_counts_are_those_of_the_page(contents, thresholds):
 
 
 @given(content_lists)
+@settings(deadline=None)
 def test_misses_of_an_image_count_every_class(contents):
     """`misses_by_image` and `has_miss` count objects at the thresholds of their own classes."""
     thresholds = {"car": 0.3, "bus": 0.2}
@@ -147,6 +149,7 @@ def test_misses_of_an_image_count_every_class(contents):
 
 
 @given(st.floats(0, 1))
+@settings(deadline=None)
 def test_bands_tile_from_the_floor_to_the_threshold(threshold):
     """They meet end to end, have a width, use the page's edges, and end at the threshold."""
     bands = tile_bands(threshold)

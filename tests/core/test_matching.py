@@ -107,6 +107,7 @@ images = st.tuples(detection_lists, truth_lists, crowd_lists)
 
 
 @given(images)
+@settings(deadline=None)
 def test_matching_an_image_is_what_the_page_says(content):
     """Confidences, blind kinds, IoUs, true and ignored detections equal those of the slow reference."""
     matches = match([image(*content)])
@@ -118,6 +119,7 @@ def test_matching_an_image_is_what_the_page_says(content):
 
 
 @given(st.lists(images, max_size=5))
+@settings(deadline=None)
 def test_images_do_not_see_each_other(contents):
     """Matching many images at once gives what each of them gives alone."""
     together = match([image(*content) for content in contents])
@@ -133,6 +135,7 @@ def test_images_do_not_see_each_other(contents):
 
 
 @given(images)
+@settings(deadline=None)
 def test_the_two_sides_name_each_other(content):
     """A true detection and the ground truth that it took point to each other's rows, and share confidence and class."""
     matches = match([image(*content)])
@@ -146,6 +149,7 @@ def test_the_two_sides_name_each_other(content):
 
 
 @given(images, st.sampled_from([0.006, 0.05, 0.1, 0.2, 0.3, 0.5, 0.9, 1.0]))
+@settings(deadline=None)
 def test_cutting_after_matching_is_matching_after_cutting(content, threshold):
     """At every threshold, the ground truths that one match at the floor finds are those of a match of the survivors."""
     detections, truths, crowds = content
@@ -159,6 +163,7 @@ def test_cutting_after_matching_is_matching_after_cutting(content, threshold):
 
 
 @given(images, st.floats(0.005, 1))
+@settings(deadline=None)
 def test_hits_and_misses_are_all_ground_truths(content, threshold):
     """At every threshold each ground truth is a hit or a miss, and each hit has exactly one true detection."""
     matches = match([image(*content)])
@@ -169,6 +174,7 @@ def test_hits_and_misses_are_all_ground_truths(content, threshold):
 
 
 @given(st.lists(images, min_size=1, max_size=4), st.randoms(use_true_random=False))
+@settings(deadline=None)
 def test_the_order_of_the_input_changes_nothing(contents, random):
     """Shuffled images, detections and ground truths give the same matches, box for box."""
 
@@ -261,7 +267,7 @@ def test_nothing_is_matched_to_nothing():
 
 
 @given(st.lists(images, max_size=3))
-@settings(max_examples=20)
+@settings(deadline=None, max_examples=20)
 def test_columns_survive_the_way_into_a_table_and_back(contents):
     """`columns` gives one-dimensional arrays of equal length, and `from_columns` all of the matches."""
     matches = match([image(*content) for content in contents])

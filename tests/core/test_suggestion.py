@@ -13,6 +13,8 @@ from tasks.core.errors import DataError, NotEnoughData, SettingsError
 from tasks.core.matching import GroundTruths, ImageResult, match
 from tasks.core.settings import CloseToThreshold, Limit, RandomSampling, SamplingSettings, load_sampling_settings
 from tasks.core.suggestion import suggest
+from tasks.core.suggestion.evidence import calibration_set
+from tasks.core.suggestion.forecast import cross_fit
 from tasks.core.suggestion.rules import (
     CandidateRule,
     Candidates,
@@ -146,6 +148,7 @@ def test_rules_are_chosen_as_the_page_says(contents, share):
     st.lists(st.tuples(st.integers(0, 4), st.sampled_from([1.0, 2.0, 10.0])), min_size=1, max_size=40),
     st.floats(1e-6, 1),
 )
+@settings(deadline=None)
 def test_the_probability_spends_the_budget(frames, share):
     """p solves mean(1 - (1 - p)^k) = share over weighted frames, and is 1 only where the rules match too little."""
     k, weight = np.array([k for k, _ in frames]), np.array([w for _, w in frames])
@@ -160,6 +163,7 @@ def test_the_probability_spends_the_budget(frames, share):
 
 
 @given(st.lists(st.floats(0.005, 1), min_size=1, max_size=4), st.floats(0.01, 0.6))
+@settings(deadline=None)
 def test_no_rule_reaches_below_the_floor_or_far_above_the_threshold(thresholds, floor):
     """Every candidate rule lies within the floor and the threshold plus 0.05, and takes 1 to 3 objects."""
     rules = candidate_rules(np.array(thresholds), floor)
@@ -171,6 +175,38 @@ def test_no_rule_reaches_below_the_floor_or_far_above_the_threshold(thresholds, 
         assert rule.threshold + rule.epsilon == pytest.approx(rule.high, abs=1e-9)
 
 
+def test_a_second_rule_is_added_up_to_a_fifth_above_the_budget():
+    """A first rule that matches 20 of 100 frames leaves room at a budget of 17%, as 20 <= 20.4, and none at 16%."""
+    contents = [([(0, 0.12)], [])] * 20 + [([(1, 0.12)], [])] * 10 + [EASY] * 70
+    has_miss = np.arange(100) < 30
+    candidates = as_candidates(contents)
+    matched = match_rules([CandidateRule(0, 0.1, 0.2, 1), CandidateRule(1, 0.1, 0.2, 1)], candidates)
+    assert choose_rules(matched, has_miss, matched, candidates, 0.17) == [0, 1]
+    assert choose_rules(matched, has_miss, matched, candidates, 0.16) == [0]
+
+
+def test_no_image_is_scored_by_rules_that_saw_its_cluster():
+    """Every image is held out exactly once, with all of its cluster, and only the held-out ones are scored."""
+    contents = [HARD, ALARM, EASY] * 40
+    clusters = [f"cluster {number // 4}" for number in range(120)]
+    matches = match([image(*content) for content in contents])
+    evaluation = evaluate(matches, clusters, NAMES, created_at=NOW, replicates=20)
+    calibration = calibration_set(matches, clusters, evaluation, replicates=20, seed=0)
+    fitted_on = []
+
+    def fit(images):
+        """A rule that matches everything, with another probability for each fold."""
+        fitted_on.append(images)
+        return RuleSet((CandidateRule(0, 0.0, 1.0, 1),), len(fitted_on) / 10)
+
+    scores = cross_fit(calibration, fit)
+    assert len(fitted_on) == 5
+    assert (np.sum(fitted_on, axis=0) == 4).all()
+    for number, images in enumerate(fitted_on, start=1):
+        assert not {clusters[i] for i in np.flatnonzero(images)} & {clusters[i] for i in np.flatnonzero(~images)}
+        assert scores.kept[~images] == pytest.approx(number / 10)
+
+
 def test_candidate_rules_use_the_grid_and_the_threshold():
     """Of a threshold of 0.2176 and a floor of 0.1, the edges .1, .15, .2, .218 and .25 are left: ten intervals."""
     rules = candidate_rules(np.array([0.2176]), 0.1)
@@ -179,6 +215,7 @@ def test_candidate_rules_use_the_grid_and_the_threshold():
 
 
 @given(worlds, st.floats(0, 1))
+@settings(deadline=None)
 def test_credit_adds_up_to_what_the_rules_keep(contents, probability):
     """The first rule whose draw succeeds is credited, so the credited shares add up to the share that is kept."""
     rules = RuleSet(

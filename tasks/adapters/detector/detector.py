@@ -130,6 +130,8 @@ class Detector:
         """The model's output as Detections in the frame's pixels."""
         format_, settings = self._loaded.format, self.settings
         candidates = self._of_the_project(format_.decode(output, settings.confidence_floor))
+        if not len(candidates.confidence):  # most frames of most cameras
+            return Detections.empty(self.class_names)
         _check(candidates, self._loaded.file.where)
         columns = (candidates.xyxy, candidates.confidence, candidates.class_id)
         if format_.needs_nms:
@@ -210,9 +212,7 @@ class _LoadedModel:
 
 
 def _check(candidates: Candidates, where: str) -> None:
-    """Refuse what is no confidence or no box; NMS and sampling would go on with it in silence."""
-    if not len(candidates.confidence):
-        return
+    """Refuse what is no confidence or no box; NMS and sampling would go on with it. At least one candidate."""
     highest = float(candidates.confidence.max())
     if highest > 1 + _SCORE_TOLERANCE:
         raise ModelError(

@@ -7,8 +7,8 @@ What happens to what is odd:
 
     crowd annotations                        crowd regions: neither hit nor missed, and detections in them are ignored
     ground truth without area                left out, with a warning
-    boxes that reach out of their image      clipped when by at most a pixel or 1%, else an error (ground truth);
-                                             kept as they are (predictions)
+    boxes that reach out of their image      kept as they are (predictions); clipped when by at most a pixel or 1%, else
+                                             kept, with a warning, and left out when wholly outside (ground truth)
     duplicate ids, unknown images or categories, scores outside 0 to 1, anything that is no number        LabelsInvalid
 """
 
@@ -24,12 +24,14 @@ from typing import Any
 import numpy as np
 
 from tasks.adapters.labels.coco import CocoFile, annotation_box, corners_of, parse_coco, parse_json
-from tasks.adapters.labels.dataset import MAX_JSON_BYTES, WITHOUT_AREA, BadBox, number, read_capped
+from tasks.adapters.labels.dataset import MAX_JSON_BYTES, OUTSIDE, WITHOUT_AREA, BadBox, number, read_capped
 from tasks.core.entities import Detections, LabelBox, to_utc
 from tasks.core.errors import LabelsInvalid
 from tasks.core.matching import GroundTruths
 
 MAX_SIDE = 100_000  # pixels
+REACHING_OUT = "boxes reach out of their image and are kept as they are"
+LEFT_OUT = "boxes without area or outside their image left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,9 @@ def read_coco_pair(ground_truth: Path, predictions: Path) -> CocoPair:
     _refuse_duplicate_ids(coco, ground_truth.name)
     index = {key: i for i, key in enumerate(sorted(coco.categories))}
     rows = _prediction_rows(predictions, coco, index)
-    skipped: list[str] = []
-    images = tuple(_image(record, coco, index, rows, ground_truth.name, skipped) for record in coco.images)
-    warnings = []
-    if skipped:
-        warnings.append(f"{ground_truth.name}: {len(skipped)} boxes without area left out, the first: {skipped[0]}")
+    odd: dict[str, list[str]] = {}
+    images = tuple(_image(record, coco, index, rows, ground_truth.name, odd) for record in coco.images)
+    warnings = [f"{ground_truth.name}: {len(found)} {what}, the first: {found[0]}" for what, found in odd.items()]
     if not any(len(image.detections) for image in images):
         warnings.append(f"{predictions.name}: holds no detection, so every object counts as missed")
     return CocoPair(coco.class_names, images, tuple(warnings))
@@ -151,7 +151,7 @@ def _image(
     index: Mapping[int, int],
     rows: Rows,
     where: str,
-    skipped: list[str],
+    odd: dict[str, list[str]],
 ) -> PairedImage:
     name = str(record.get("file_name", record["id"]))
     width, height = (_side(record.get(side), f"{where}: image {name!r}: {side}") for side in ("width", "height"))
@@ -160,9 +160,12 @@ def _image(
         try:
             boxes.append((annotation_box(annotation, width, height, coco.categories), annotation["category_id"]))
         except BadBox as error:
-            if error.reason != WITHOUT_AREA:
+            box = _reaching_out(annotation, width, height, coco) if error.reason == OUTSIDE else None
+            if error.reason not in (OUTSIDE, WITHOUT_AREA):
                 raise LabelsInvalid(f"{where}: annotations[{n}]: {error.reason}: {error}") from None
-            skipped.append(f"annotations[{n}]")
+            if box is not None:
+                boxes.append((box, annotation["category_id"]))
+            odd.setdefault(REACHING_OUT if box else LEFT_OUT, []).append(f"annotations[{n}]")
     truths = GroundTruths(
         np.array([box.xyxy for box, _ in boxes], np.float64).reshape(-1, 4),
         np.array([index[category] for _, category in boxes], np.int64),
@@ -187,6 +190,15 @@ def _detections(
         class_names,
     )
     return detections[np.argsort(-detections.confidence, kind="stable")]
+
+
+def _reaching_out(annotation: Mapping[str, Any], width: int, height: int, coco: CocoFile) -> LabelBox | None:
+    """A ground truth that reaches out of its image, as it is; None when it lies wholly outside."""
+    x1, y1, x2, y2 = corners_of(annotation)
+    if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0 or max(map(abs, (x1, y1, x2, y2))) > 10 * MAX_SIDE:
+        return None
+    name = coco.categories[annotation["category_id"]]
+    return LabelBox(class_name=name, xyxy=(x1, y1, x2, y2), crowd=annotation.get("iscrowd") in (1, True))
 
 
 def _side(value: Any, what: str) -> int:

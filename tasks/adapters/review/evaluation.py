@@ -74,6 +74,16 @@ def write_evaluation(
     return len(documents)
 
 
+def remove_evaluations(name: str, keep: str = "") -> None:
+    """Remove runs whose predictions are no longer the dataset's: a run without its boxes shows nothing true."""
+    fo = fiftyone()
+    if fo.dataset_exists(name):
+        dataset = fo.load_dataset(name)
+        for key in dataset.list_evaluations():
+            if key != keep:
+                dataset.delete_evaluation(key)
+
+
 def documents_of(dataset: Any, sample_ids: Iterable[str]) -> Iterable[Mapping[str, Any]]:
     """Ids and classes of the boxes of those samples that have ground truth, as MongoDB holds them."""
     boxes = [f"{GROUND_TRUTH}.detections.{a}" for a in ("_id", "label")]

@@ -1,4 +1,4 @@
-"""People, simulated: they know the truth, overlook some of it, believe some false pre-annotations, and draw imprecisely."""
+"""People, simulated: they know the truth, overlook some of it, believe some false pre-annotations, draw imprecisely."""
 
 from __future__ import annotations
 
@@ -80,10 +80,11 @@ class FolderTruth:
 class SimulatedAnnotator:
     """Labels samples as a person might; the same sample and pre-annotations give the same label.
 
-    truth: what is really there. overlook_rate: share of the objects without a pre-annotation that stay unlabelled, which
-    without pre-annotations are all. accept_false_rate: share of false pre-annotations that are kept. jitter: deviation of
-    each side of a drawn box, as a share of the box's width or height. A pre-annotation that fits well (IoU >= 0.75) is left
-    as it is; one that fits less (IoU >= 0.5) is drawn again. A sample whose truth is unknown (LabelsInvalid) is skipped.
+    truth: what is really there. overlook_rate: share of the objects without a pre-annotation that stay unlabelled,
+    which without pre-annotations are all. accept_false_rate: share of false pre-annotations that are kept. jitter:
+    deviation of each side of a drawn box, as a share of the box's width or height. A pre-annotation that fits well
+    (IoU >= 0.75) is left as it is; one that fits less (IoU >= 0.5) is drawn again. A sample whose truth is unknown
+    (LabelsInvalid) is skipped.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def background_of(seed: int, camera: int) -> Background:
     on_ground = np.isfinite(near_depth)
     pools = _pools(layout, near_x, near_y) * on_ground
     v, u = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
-    radius = ((u / WIDTH - 0.5) ** 2 + (v / HEIGHT - 0.5) ** 2)
+    radius = (u / WIDTH - 0.5) ** 2 + (v / HEIGHT - 0.5) ** 2
     return Background(
         picture,
         np.where(on_ground, np.minimum(near_depth, SKY_DEPTH), SKY_DEPTH).astype(np.float32),
@@ -93,7 +93,12 @@ def _ground(
     forward = (x - layout.origin[0]) * cos + (y - layout.origin[1]) * sin
     left = -(x - layout.origin[0]) * sin + (y - layout.origin[1]) * cos
     shade = np.ones_like(forward)
-    for size, blur, metres, strength in ((256, 9.0, 120.0, 0.06), (256, 2.0, 23.0, 0.03), (256, 0.8, 7.0, 0.045), (256, 0.6, 2.6, 0.04)):
+    for size, blur, metres, strength in (
+        (256, 9.0, 120.0, 0.06),
+        (256, 2.0, 23.0, 0.03),
+        (256, 0.8, 7.0, 0.045),
+        (256, 0.6, 2.6, 0.04),
+    ):
         tile, scale = _noise(random, size, blur), size / metres
         fade = np.clip(metres * 4 / np.maximum(depth, 1), 0, 1) if blur < 5 else 1.0
         shade += (
@@ -192,35 +197,26 @@ def _horizon(picture: NDArray[np.uint8], layout: CameraLayout, random: np.random
     hills = np.concatenate([ridge, [(width + 16, line + 6), (0, line + 6)]]).round().astype(np.int32)
     cv2.fillPoly(picture, [hills], (150, 146, 134))
     for _ in range(3):
-        x, tall = random.uniform(0, width), random.uniform(16, 34)
-        for leg in (-8, 8):
-            cv2.line(
-                picture,
-                (int(x + leg), int(line + 4)),
-                (int(x + leg), int(line - tall)),
-                (128, 128, 140),
-                2,
-                cv2.LINE_AA,
-            )
-        cv2.line(
-            picture, (int(x - 24), int(line - tall)), (int(x + 44), int(line - tall)), (128, 128, 140), 3, cv2.LINE_AA
-        )
-        cv2.line(
-            picture, (int(x), int(line - tall - 9)), (int(x + 44), int(line - tall)), (128, 128, 140), 1, cv2.LINE_AA
-        )
+        _crane(picture, int(random.uniform(0, width)), int(line), int(random.uniform(16, 34)))
     for _ in range(5):
-        colour = ((176, 172, 166), (150, 140, 128), (130, 138, 150), (160, 166, 160))[int(random.integers(4))]
-        dark = tuple(int(v * 0.82) for v in colour)
+        wall = ((176, 172, 166), (150, 140, 128), (130, 138, 150), (160, 166, 160))[int(random.integers(4))]
+        gable = (int(wall[0] * 0.82), int(wall[1] * 0.82), int(wall[2] * 0.82))
         x, y = random.uniform(-110, 110), random.uniform(115, 190)
-        shed = box(
-            x,
-            y,
-            layout.yaw * 0.2,
-            (random.uniform(30, 60), 24, random.uniform(7, 12)),
-            0,
-            (dark, colour, dark, colour, (170, 170, 168)),
-        )  # type: ignore[arg-type]
+        size = (random.uniform(30, 60), 24, random.uniform(7, 12))
+        shed = box(x, y, layout.yaw * 0.2, size, 0, (gable, wall, gable, wall, (170, 170, 168)))
         draw_thing(picture, pose, Thing((shed,), (), 0.0), None)
+
+
+def _crane(picture: NDArray[np.uint8], x: int, line: int, tall: int) -> None:
+    """The silhouette of a ship-to-shore crane: two legs, a boom, a stay."""
+    strokes = (
+        ((x - 8, line + 4), (x - 8, line - tall), 2),
+        ((x + 8, line + 4), (x + 8, line - tall), 2),
+        ((x - 24, line - tall), (x + 44, line - tall), 3),
+        ((x, line - tall - 9), (x + 44, line - tall), 1),
+    )
+    for start, end, thickness in strokes:
+        cv2.line(picture, start, end, (128, 128, 140), thickness, cv2.LINE_AA)
 
 
 def _fence(picture: NDArray[np.uint8], layout: CameraLayout) -> None:

@@ -159,8 +159,10 @@ class ReplayedFolder(SimulatedSource):
     """The pictures of a folder and its subfolders in seeded order. Frame.source is the file's name.
 
     Options: `splits=train,val` takes only pictures below folders of these names; of `cameras=n` each, with its own
-    `camera=i`, shows every n-th picture, so that several cameras share a folder; `day_frames` is how many make a day (by
-    default all of them); `laps=2` goes through them again. Labels are never read. skipped: `empty`, `corrupt`, `oversized`, `unreadable` and `duplicate_name`.
+    `camera=i`, shows every n-th picture, so that several cameras share a folder; `day_frames` is how many make a
+    day (by default all of them); `laps=2` goes through them again. Labels are never read.
+
+    skipped: `empty`, `corrupt`, `oversized`, `unreadable` and `duplicate_name`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """The world's clock: a small file that says how many frames each camera may have given so far.
 
-Whoever tells the story moves it; sources wait for it. So a day can pass, night can fall while people label, and every run
-sees the same frames whatever the machine's speed.
+Whoever tells the story moves it; sources wait for it. So a day can pass, night can fall while people label, and every
+run sees the same frames whatever the machine's speed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WorldClock:
         self.path = Path(path)
 
     def read(self) -> ClockReading:
-        """What the file says; nothing has happened yet where there is none. SettingsError for a file that is no clock."""
+        """What the file says; before the first frame where there is none. SettingsError for a file that is no clock."""
         try:
             content = json.loads(self.path.read_text())
             return ClockReading(int(content["frames"]), bool(content.get("ended", False)))

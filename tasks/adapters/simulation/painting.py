@@ -1,6 +1,6 @@
 """Boxes and discs onto pixels: projection, faces with their textures, shadows, and the map of what is visible where.
 
-Cameras never move, so what a thing looks like from one is worked out once (`view_of`); a frame only shades and copies it.
+Cameras never move, so what a thing looks like from one is worked out once (`view_of`); a frame shades and copies it.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Patch:
 class View:
     """A thing as one camera sees it. patches: supersampled, in the order to paint them.
 
-    outlines: what each part covers, at the size of a frame, with its owner. areas: pixels inside the frame that the parts of
-    (itself, its load, both) cover where nothing hides them. extents: their xyxy, border or not; None: too close.
+    outlines: what each part covers, at the size of a frame, with its owner. areas: pixels inside the frame that the
+    parts of (itself, its load, both) cover where nothing hides them. extents: their xyxy, border or not; None: too near.
     """
 
     patches: tuple[Patch, ...]
@@ -115,9 +115,9 @@ def _textured(skin: Texture, quad: NDArray[np.float64], face: int, normal: Direc
     if left >= right or top >= bottom:
         return
     height, width = skin.shape[:2]
-    across = max(np.linalg.norm(quad[1] - quad[0]), np.linalg.norm(quad[2] - quad[3]), 1.0)
-    down = max(np.linalg.norm(quad[3] - quad[0]), np.linalg.norm(quad[2] - quad[1]), 1.0)
-    size = (max(2, min(width, int(across))), max(2, min(height, int(down))))
+    sides = np.linalg.norm(quad - np.roll(quad, -1, axis=0), axis=1)  # top, right, bottom, left
+    across, down = int(max(sides[0], sides[2])), int(max(sides[1], sides[3]))
+    size = (max(2, min(width, across)), max(2, min(height, down)))
     skin = np.asarray(cv2.resize(skin, size, interpolation=cv2.INTER_AREA), np.uint8)  # no moire where it gets small
     corners = np.array([(0, 0), (size[0], 0), size, (0, size[1])], np.float32)
     matrix = cv2.getPerspectiveTransform(corners, (quad - (left, top)).astype(np.float32))

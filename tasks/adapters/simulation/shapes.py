@@ -68,6 +68,10 @@ def box(
     return Solid(corners, (front, left, back, right, top), owner)
 
 
+def _darker(colour: Colour, share: float) -> Colour:
+    return int(colour[0] * share), int(colour[1] * share), int(colour[2] * share)
+
+
 def _shifted(tenant: Tenant, forward: float, left: float = 0.0) -> tuple[float, float]:
     sin, cos = math.sin(tenant.yaw), math.cos(tenant.yaw)
     return tenant.x + forward * cos - left * sin, tenant.y + forward * sin + left * cos
@@ -113,13 +117,12 @@ def _truck(tenant: Tenant) -> Thing:
     rear = _shifted(tenant, -1.25)
     if tenant.body == "box":
         skin = texture("curtain", tenant.style, tenant.variant, length - 2.6)
-        back = tuple(int(v * 0.8) for v in (206, 206, 204))
-        parts.append(box(*rear, yaw, (length - 2.6, 2.5, 2.7), 1.1, (skin, skin, back, skin, (204, 206, 206))))  # type: ignore[arg-type]
+        doors, top = (164, 164, 163), (204, 206, 206)
+        parts.append(box(*rear, yaw, (length - 2.6, 2.5, 2.7), 1.1, (skin, skin, doors, skin, top)))
     elif tenant.load is not None:
         parts.append(_container(tenant.load, *rear, 1.1, owner=1))
     cab = _shifted(tenant, length / 2 - 1.15)
-    roof = tuple(int(v * 0.95) for v in paint)
-    parts.append(box(*cab, yaw, (2.3, 2.5, 2.9), 0.45, (front, left, DARK, right, roof)))  # type: ignore[arg-type]
+    parts.append(box(*cab, yaw, (2.3, 2.5, 2.9), 0.45, (front, left, DARK, right, _darker(paint, 0.95))))
     lamps = tuple((*_shifted(tenant, length / 2 + 0.02, side * 0.9), 0.85) for side in (1, -1))
     return Thing(tuple(parts), _footprint(tenant.x, tenant.y, yaw, length, 2.5), 3.7, tenant, lamps)
 
@@ -145,9 +148,9 @@ def _clutter(tenant: Tenant) -> Thing:
         ]
         return Thing(tuple(parts), _footprint(x + 0.9, y, yaw, 3.6, 1.8), 2.4, tenant)
     if tenant.style == "skip":
-        dark = tuple(int(v * 0.7) for v in paint)
+        dark = _darker(paint, 0.7)
         solid = box(x, y, yaw, (4.2, 1.9, 1.5), 0.1, (paint, paint, paint, paint, (46, 50, 56)))
-        rim = box(x, y, yaw, (4.4, 2.0, 0.12), 1.5, (dark, dark, dark, dark, (52, 58, 64)))  # type: ignore[arg-type]
+        rim = box(x, y, yaw, (4.4, 2.0, 0.12), 1.5, (dark, dark, dark, dark, (52, 58, 64)))
         return Thing((solid, rim), _footprint(x, y, yaw, 4.4, 2.0), 1.6, tenant)
     if tenant.style == "generator":
         side = texture("fence", "", 0, 3.0)

@@ -34,6 +34,7 @@ PAINT: dict[str, Colour] = {
     "sand": (128, 168, 190),
 }
 NAMES = ("KORVA", "ALTAMAR", "OSTLIN", "BRIGGA", "MERIDA", "", "TRISK", "")
+OWNER_CODES = ("EDGU", "TRKU", "BOXU", "YRDU")
 DARK: Colour = (38, 36, 34)
 
 
@@ -109,7 +110,7 @@ def _container_side(style: str, variant: int, length: float) -> NDArray[np.float
         _lettered(picture, NAMES[variant % 8], (0.42, 0.42), 0.34, _lettering(style))
     _lettered(
         picture,
-        f"{'EDGU TRKU BOXU YRDU'.split()[variant % 4]} {30417 + 911 * variant}",
+        f"{OWNER_CODES[variant % 4]} {30417 + 911 * variant}",
         (0.84, 0.16),
         0.12,
         _lettering(style),
@@ -249,8 +250,8 @@ def _hut_side(_: str, variant: int, length: float) -> NDArray[np.float32]:
     """A site office: as long as a container, but smooth, with windows and a door."""
     picture = _plate(length, 2.6, ((190, 196, 198), (120, 150, 160), (196, 178, 150), (120, 116, 112))[variant % 4])
     height, width = picture.shape[:2]
-    for x in range(0, width, 38):
-        picture[:, x : x + 1] *= 0.9
+    for joint in range(0, width, 38):
+        picture[:, joint : joint + 1] *= 0.9
     for x in (0.14, 0.42, 0.84):
         cv2.rectangle(
             picture,

@@ -39,9 +39,9 @@ def uniforms(*key: object) -> tuple[float, ...]:
 class YardWorld:
     """One simulated yard: four cameras with `day_frames` frames a day each, for `days` days or for ever, and a drift.
 
-    drift_from: the day, as a number from 0.0, from which the drift holds: fog becomes frequent and new kinds of containers
-    and trucks arrive. None: never. What already stands in the yard at that moment stays as it is. first_hour: hour of the day
-    of frame 0; it drives the light, never what stands where.
+    drift_from: the day, as a number from 0.0, from which the drift holds: fog becomes frequent and new kinds of
+    containers and trucks arrive. None: never. What already stands in the yard at that moment stays as it is.
+    first_hour: hour of the day of frame 0; it drives the light, never what stands where.
     """
 
     seed: int

@@ -25,6 +25,7 @@ from tasks.adapters.simulation.shapes import Thing, back_to_front, thing_of
 from tasks.adapters.simulation.world import YardWorld, layout, tenants, uniforms
 from tasks.core.entities import LabelBox
 
+FRAME_SIZE = (HEIGHT, WIDTH)  # pixels of a frame
 MINIMUM_VISIBLE = 0.25
 MINIMUM_LONG_SIDE, MINIMUM_SHORT_SIDE = 10, 4  # pixels
 
@@ -112,7 +113,7 @@ def _gain(background: Background, light: Light) -> NDArray[np.float32]:
 
 
 def _passing(pose: Pose, background: Background, things: list[Thing], light: Light) -> NDArray[np.float32]:
-    """Share of the light that comes through the air, (H, W, 3): by the distance of the ground or of what stands on it."""
+    """Share of the light that comes through the air, (H, W, 3): by the distance of the ground or what stands on it."""
     depth = background.depth.copy()
     for thing in things:
         distance = sum(math.hypot(x, y) for x, y in thing.footprint) / 4

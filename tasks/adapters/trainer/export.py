@@ -59,7 +59,8 @@ def check_parity(checkpoint: Path, onnx: Path, images: Sequence[Path | NDArray[n
     """The largest differences between the outputs of the checkpoint and of the ONNX file, on whole images.
 
     images: files, or (height, width, 3) uint8 BGR. Returns `box_pixels`, at the size of the model's input,
-    `confidence`, and the number of `images`. Raises ModelError for files that cannot be used, ImageUnreadable for an image.
+    `confidence`, and the number of `images`. Raises ModelError for a checkpoint or an ONNX file that cannot be used,
+    ImageUnreadable for an image.
     """
     import torch
 

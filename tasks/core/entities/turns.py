@@ -36,7 +36,9 @@ class Turn(Record):
     suggestion_release: int = Field(0, description="number of the release that it went out with; 0: not yet")
     reviewed: str = Field("", description="dataset version, model version and suggestion that FiftyOne shows")
     review_views: dict[str, str] = Field({}, description="saved view -> path below the App's address")
-    replaced_test_evaluation: str = Field("", description="of the model that the candidate replaced, on the same test edition")
+    replaced_test_evaluation: str = Field(
+        "", description="of the model that the candidate replaced, on the same test edition"
+    )
     newly_scored: dict[str, dict[str, float]] = Field({}, description="forecasts that this turn could score")
     forecast_scores: dict[str, dict[str, float]] = Field(
         {}, description="suggestion -> what came true of its forecast, by name"
