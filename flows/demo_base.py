@@ -1,8 +1,8 @@
 """Train the small checkpoint that the demo's first model starts from: `make demo-base`.
 
 It has only ever seen other yards than any demo (seeds from 900,000), by clear day and before the drift. So it knows
-what a container is, and has yet to learn dusk, night, fog and the liveries that come later. The same command gives the same
-weights on the same machine and versions; `yard_base.json` beside it names the scenes, the training and the digest.
+what a container is, and has yet to learn dusk, night, fog and the liveries that come later. The same command gives
+equal weights on the same machine and versions; `yard_base.json` beside it names scenes, training and digest.
 """
 
 from __future__ import annotations
@@ -97,7 +97,8 @@ def training_settings(recipe: BaseTraining) -> TrainingSettings:
         workers=0,
         seed=FIRST_SEED,
         device="cpu",
-        extra={"deterministic": True, "close_mosaic": max(1, recipe.epochs // 5)},
+        # The library would gather gradients over 64 images: a step a batch learns more from few images.
+        extra={"deterministic": True, "close_mosaic": max(1, recipe.epochs // 5), "nbs": recipe.batch},
     )
 
 

@@ -247,3 +247,19 @@ def test_the_detector_needs_nothing_of_central():
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_detector_writes_nothing_into_the_home_folder(two_boxes, tmp_path):
+    """A detector that has detected leaves an empty home folder empty: no device id, no database of events."""
+    home = tmp_path / "home"
+    home.mkdir()
+    script = (
+        "import sys; from tasks.adapters.detector import open_detector, probe_frame;"
+        "print(len(open_detector(sys.argv[1], project_classes=None).detect(probe_frame())))"
+    )
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    environment = {**kept, "HOME": str(home), "PYTHONPATH": os.getcwd(), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", script, str(two_boxes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == "2"
+    assert [str(path.relative_to(home)) for path in home.rglob("*")] == []

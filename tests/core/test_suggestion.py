@@ -1,6 +1,6 @@
-"""Rules, their probability and their forecast against slow references and a world whose truth is known."""
+"""Suggested settings and their forecast: worked out by hand, as properties, and in a world whose truth is known."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -8,231 +8,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.bands import evaluate, misses_by_image, threshold_column
-from tasks.core.entities import Detections, Suggestion, TrafficRecord
+from tasks.core.entities import Suggestion
 from tasks.core.errors import DataError, NotEnoughData, SettingsError
-from tasks.core.matching import GroundTruths, ImageResult, match
+from tasks.core.matching import match
 from tasks.core.settings import CloseToThreshold, Limit, RandomSampling, SamplingSettings, load_sampling_settings
 from tasks.core.suggestion import suggest
-from tasks.core.suggestion.evidence import calibration_set
-from tasks.core.suggestion.forecast import cross_fit
-from tasks.core.suggestion.rules import (
-    CandidateRule,
-    Candidates,
-    RuleSet,
-    candidate_rules,
-    candidates_of_matches,
-    choose_rules,
-    draw_probability,
-    match_rules,
+from tasks.core.suggestion.rules import CandidateRule, RuleSet, candidates_of_matches
+from tests.core.suggestion_yard import (
+    BLIND,
+    EASY,
+    HARD,
+    NAMES,
+    NOW,
+    YARD,
+    exploration_of,
+    image,
+    rules_of,
+    suggested,
+    traffic_of,
+    world,
+    worlds,
 )
-
-NAMES = ("car", "person")
-NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
-
-
-def image(objects=(), alarms=()):
-    """An image of `(class, s)` objects, s None where blind, and `(class, confidence)` false detections."""
-    found = [(20 * row, class_id, s) for row, (class_id, s) in enumerate(objects) if s is not None]
-    found += [(1000 + 20 * row, class_id, s) for row, (class_id, s) in enumerate(alarms)]
-    return ImageResult(
-        Detections(
-            np.array([(x, 0, x + 10, 10) for x, *_ in found], np.float32).reshape(-1, 4),
-            np.array([s for *_, s in found], np.float32),
-            np.array([class_id for _, class_id, _ in found], np.int64),
-            NAMES,
-        ),
-        GroundTruths(
-            np.array([(20 * row, 0, 20 * row + 10, 10) for row in range(len(objects))], np.float64).reshape(-1, 4),
-            np.array([class_id for class_id, _ in objects], np.int64),
-            np.zeros(len(objects), np.bool_),
-        ),
-    )
-
-
-def suggested(contents, *, clusters=None, thresholds=None, model_version="", **options) -> Suggestion:
-    """The suggestion for images as `image` takes them, at thresholds of 0.5 unless said."""
-    matches = match([image(*content) for content in contents])
-    clusters = clusters or [f"cluster {number // 2}" for number in range(len(contents))]
-    thresholds = {"car": 0.5, "person": 0.5} if thresholds is None else thresholds
-    common = {"created_at": NOW, "replicates": 200}
-    evaluation = evaluate(matches, clusters, NAMES, thresholds=thresholds, model_version=model_version, **common)
-    options = {"budget": 100, "frames_a_day": 1000, **common, **options}
-    return suggest(matches, clusters, evaluation, **options)
-
-
-def traffic_of(contents, *, rate=0.1, model_version=""):
-    """Records of the confidences of images, one a minute."""
-    for number, (objects, alarms) in enumerate(contents):
-        seen = [(c, s) for c, s in [*objects, *alarms] if s is not None]
-        yield TrafficRecord(
-            camera="gate",
-            captured_at=NOW + timedelta(minutes=number),
-            rate=rate,
-            model_version=model_version,
-            class_names=tuple(NAMES[c] for c, _ in seen),
-            confidences=tuple(s for _, s in seen),
-        )
-
-
-def rules_of(suggestion):
-    return [strategy for strategy in suggestion.settings.sampling_strategies if strategy.type == "close_to_threshold"]
-
-
-def exploration_of(suggestion):
-    return suggestion.settings.exploration_strategy.traffic_percentage
-
-
-EASY = ([(0, 0.9)], [])  # nothing missed
-HARD = ([(0, 0.9), (0, 0.22)], [])  # a miss with a candidate at 0.22
-ALARM = ([(0, 0.9)], [(0, 0.4)])  # a false detection in the popular band
-BLIND = ([(0, 0.9), (0, None)], [])  # a miss that nothing shows
-YARD = [HARD] * 20 + [ALARM] * 30 + [BLIND] * 10 + [EASY] * 140
-
-
-# --- the slow references, straight from EVALUATION.md ----------------------------------------------------------------
-
-confidences = st.sampled_from([0.06, 0.1, 0.12, 0.15, 0.22, 0.3, 0.35, 0.45, 0.5, 0.52, 0.8])
-confidences = confidences.map(lambda s: float(np.float32(s)))
-detected = st.tuples(st.integers(0, 1), confidences)
-contents = st.tuples(
-    st.lists(st.tuples(st.integers(0, 1), st.none() | confidences), max_size=3), st.lists(detected, max_size=3)
-)
-worlds = st.lists(contents, min_size=1, max_size=6).flatmap(
-    lambda kinds: st.lists(st.sampled_from(kinds), min_size=3, max_size=30)
-)
-
-
-def as_candidates(contents, weight=None):
-    seen = [(i, c, s) for i, (objects, alarms) in enumerate(contents) for c, s in [*objects, *alarms] if s is not None]
-    image, class_id, confidence = np.array(seen, np.float64).reshape(-1, 3).T
-    weight = np.ones(len(contents)) if weight is None else np.array(weight, np.float64)
-    return Candidates(image.astype(int), class_id.astype(int), confidence, weight)
-
-
-def slow_choice(rules, contents, has_miss, share):
-    """The rules that the page's greedy search takes."""
-
-    def matches(rule, content):
-        seen = [s for c, s in [*content[0], *content[1]] if s is not None and c == rule.class_id]
-        return sum(abs(s - rule.threshold) < rule.epsilon for s in seen) >= rule.minimum_objects
-
-    by_rule = [{i for i, content in enumerate(contents) if matches(rule, content)} for rule in rules]
-    missed = {i for i, miss in enumerate(has_miss) if miss}
-    n, base = len(contents), len(missed) / len(contents)
-    chosen, covered = [], set()
-    while len(covered) / n <= 1.2 * share:
-        ranking = []
-        for row, images in enumerate(by_rule):
-            new = images - covered
-            if len(new) >= 3 and len(new) >= 0.01 * n and len(new & missed) * n > len(missed) * len(new):
-                ranking.append((-(len(new & missed) + 10 * base) / (len(new) + 10), -len(new), row))
-        if not ranking:
-            break
-        chosen.append(min(ranking)[2])
-        covered |= by_rule[chosen[-1]]
-    return chosen
-
-
-@given(worlds, st.floats(0.01, 1))
-@settings(deadline=None, max_examples=60)
-def test_rules_are_chosen_as_the_page_says(contents, share):
-    """The greedy search takes the same rules in the same order as a search with sets."""
-    has_miss = np.array([any(s is None or s < 0.4 for _, s in objects) for objects, _ in contents])
-    candidates = as_candidates(contents)
-    rules = candidate_rules(np.array([0.4, 0.2]), 0.05)
-    matched = match_rules(rules, candidates)
-    assert choose_rules(matched, has_miss, matched, candidates, share) == slow_choice(rules, contents, has_miss, share)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 4), st.sampled_from([1.0, 2.0, 10.0])), min_size=1, max_size=40),
-    st.floats(1e-6, 1),
-)
-@settings(deadline=None)
-def test_the_probability_spends_the_budget(frames, share):
-    """p solves mean(1 - (1 - p)^k) = share over weighted frames, and is 1 only where the rules match too little."""
-    k, weight = np.array([k for k, _ in frames]), np.array([w for _, w in frames])
-    p = draw_probability(k, as_candidates([((), ())] * len(frames), weight), share)
-    spent = float((weight * (1 - (1 - p) ** k)).sum() / weight.sum())
-    matched = float((weight * (k > 0)).sum() / weight.sum())
-    assert 0 < p <= 1
-    if matched > share:
-        assert spent == pytest.approx(share, rel=1e-4)
-    else:
-        assert (p, spent) == (1.0, pytest.approx(matched))
-
-
-@given(st.lists(st.floats(0.005, 1), min_size=1, max_size=4), st.floats(0.01, 0.6))
-@settings(deadline=None)
-def test_no_rule_reaches_below_the_floor_or_far_above_the_threshold(thresholds, floor):
-    """Every candidate rule lies within the floor and the threshold plus 0.05, and takes 1 to 3 objects."""
-    rules = candidate_rules(np.array(thresholds), floor)
-    assert len(set(rules)) == len(rules)
-    for rule in rules:
-        assert floor <= rule.low < rule.high <= thresholds[rule.class_id] + 0.05
-        assert rule.minimum_objects in (1, 2, 3)
-        assert rule.threshold - rule.epsilon == pytest.approx(rule.low, abs=1e-9)
-        assert rule.threshold + rule.epsilon == pytest.approx(rule.high, abs=1e-9)
-
-
-def test_a_second_rule_is_added_up_to_a_fifth_above_the_budget():
-    """A first rule that matches 20 of 100 frames leaves room at a budget of 17%, as 20 <= 20.4, and none at 16%."""
-    contents = [([(0, 0.12)], [])] * 20 + [([(1, 0.12)], [])] * 10 + [EASY] * 70
-    has_miss = np.arange(100) < 30
-    candidates = as_candidates(contents)
-    matched = match_rules([CandidateRule(0, 0.1, 0.2, 1), CandidateRule(1, 0.1, 0.2, 1)], candidates)
-    assert choose_rules(matched, has_miss, matched, candidates, 0.17) == [0, 1]
-    assert choose_rules(matched, has_miss, matched, candidates, 0.16) == [0]
-
-
-def test_no_image_is_scored_by_rules_that_saw_its_cluster():
-    """Every image is held out exactly once, with all of its cluster, and only the held-out ones are scored."""
-    contents = [HARD, ALARM, EASY] * 40
-    clusters = [f"cluster {number // 4}" for number in range(120)]
-    matches = match([image(*content) for content in contents])
-    evaluation = evaluate(matches, clusters, NAMES, created_at=NOW, replicates=20)
-    calibration = calibration_set(matches, clusters, evaluation, replicates=20, seed=0)
-    fitted_on = []
-
-    def fit(images):
-        """A rule that matches everything, with another probability for each fold."""
-        fitted_on.append(images)
-        return RuleSet((CandidateRule(0, 0.0, 1.0, 1),), len(fitted_on) / 10)
-
-    scores = cross_fit(calibration, fit)
-    assert len(fitted_on) == 5
-    assert (np.sum(fitted_on, axis=0) == 4).all()
-    for number, images in enumerate(fitted_on, start=1):
-        assert not {clusters[i] for i in np.flatnonzero(images)} & {clusters[i] for i in np.flatnonzero(~images)}
-        assert scores.kept[~images] == pytest.approx(number / 10)
-
-
-def test_candidate_rules_use_the_grid_and_the_threshold():
-    """Of a threshold of 0.2176 and a floor of 0.1, the edges .1, .15, .2, .218 and .25 are left: ten intervals."""
-    rules = candidate_rules(np.array([0.2176]), 0.1)
-    assert {edge for rule in rules for edge in (rule.low, rule.high)} == {0.1, 0.15, 0.2, 0.218, 0.25}
-    assert len(rules) == 10 * 3
-
-
-@given(worlds, st.floats(0, 1))
-@settings(deadline=None)
-def test_credit_adds_up_to_what_the_rules_keep(contents, probability):
-    """The first rule whose draw succeeds is credited, so the credited shares add up to the share that is kept."""
-    rules = RuleSet(
-        (CandidateRule(0, 0.1, 0.3, 1), CandidateRule(0, 0.2, 0.5, 1), CandidateRule(1, 0.05, 0.4, 1)), probability
-    )
-    candidates = as_candidates(contents)
-    credited = rules.credited(candidates)
-    assert credited.sum() == pytest.approx(candidates.share(rules.keeps(candidates)))
-    first = candidates.share(match_rules(rules.rules, candidates)[0]) * probability
-    assert credited[0] == pytest.approx(first)
-
-
-def test_edges_are_strict_as_on_the_device():
-    """A confidence on an edge is outside; between the edges it is inside."""
-    rule = CandidateRule(0, 0.25, 0.75, 1)
-    contents = [([(0, s)], []) for s in (0.25, 0.2500001, 0.5, 0.7499999, 0.75)]
-    assert match_rules([rule], as_candidates(contents)).tolist() == [[False, True, True, True, False]]
 
 
 @given(worlds, st.sampled_from([5, 50, 400, 2000]), st.sampled_from([0.1, 0.2, 1.0]))
@@ -464,25 +260,6 @@ def test_the_forecast_of_a_plain_world_is_what_one_counts():
 
 
 # --- a world whose truth is known ------------------------------------------------------------------------------------
-
-
-def world(count, random):
-    """A quarter of images is hard: there 6 of 10 cars are seen at 0.15 to 0.3 only. One object in twenty is blind.
-
-    Beside it false detections: below 0.15, in the popular band from 0.3 to 0.5, and anywhere.
-    """
-    for _ in range(count):
-        hard = random.random() < 0.25
-        objects, alarms = [], []
-        for _ in range(random.poisson(2)):
-            class_id, luck = int(random.random() < 0.4), random.random()
-            doubtful = class_id == 0 and hard and luck < 0.6
-            seen_at = random.uniform(0.15, 0.3) if doubtful else random.uniform(0.5, 0.95)
-            objects.append((class_id, None if random.random() < 0.05 else seen_at))
-        for _ in range(random.poisson(0.6)):
-            low, high = [(0.05, 0.15), (0.3, 0.5), (0.05, 0.5)][random.integers(3)]
-            alarms.append((int(random.integers(2)), random.uniform(low, high)))
-        yield objects, alarms
 
 
 def realised(suggestion, contents, random):

@@ -46,7 +46,7 @@ class View:
     """A thing as one camera sees it. patches: supersampled, in the order to paint them.
 
     outlines: what each part covers, at the size of a frame, with its owner. areas: pixels inside the frame that the
-    parts of (itself, its load, both) cover where nothing hides them. extents: their xyxy, border or not; None: too near.
+    parts of (itself, its load, both) cover where nothing hides them. extents: their xyxy, the frame's border ignored.
     """
 
     patches: tuple[Patch, ...]
