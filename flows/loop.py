@@ -63,7 +63,7 @@ def take_in_samples(project: ProjectSettings, turn: Turn) -> Turn:
     brought = [i for i in ingest(project) if i.samples]
     batches = {batch: 0 for i in brought for batch in i.batches}
     if brought:
-        turn = did(turn, f"took in {sum(i.samples for i in brought)} samples from {len(brought)} devices")
+        turn = did(turn, f"took in {sum(i.samples for i in brought)} samples from {counted(len(brought), 'device')}")
     return save_turn(
         project,
         having(
@@ -238,3 +238,7 @@ def waiting(turn: Turn, sentence: str) -> Turn:
 
 def figures(evaluation: Evaluation) -> str:
     return f"AP50 {evaluation.coco['AP50']:.3f}, recall {evaluation.recall or 0:.3f} on {evaluation.images} test images"
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import numpy as np
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.detector import Detector, open_detector
 from tasks.adapters.images import ImageCache
+from tasks.adapters.labels import labels_from_coco, revision_bytes
 from tasks.adapters.manifest import read_manifest
 from tasks.core import layout
-from tasks.core.entities import DatasetEntry, Evaluation, Label, ModelVersion, Split
-from tasks.core.errors import DataError
+from tasks.core.entities import Batch, DatasetEntry, Evaluation, Label, ModelVersion, Split
+from tasks.core.errors import DataError, ObjectConflict, ObjectMissing
 from tasks.core.matching import GroundTruths, ImageResult
 from tasks.core.settings import ProjectSettings
 
@@ -70,6 +72,46 @@ class Central:
     def evaluation(self, evaluation: str) -> Evaluation:
         return self.bucket.read_record(layout.evaluation_file(evaluation, "evaluation.json"), Evaluation)
 
+    # --- batches and their labels ------------------------------------------------------------------------------------
+
+    def store_batch(self, batch: Batch) -> Batch:
+        """The batch as the bucket holds it: one of that id that was there first stays as it was made."""
+        try:
+            self.bucket.create_record(layout.batch(batch.batch_id), batch)
+        except ObjectConflict:
+            return self.bucket.read_record(layout.batch(batch.batch_id), Batch)
+        return batch
+
+    def store_labels(self, batch: Batch, labels: Iterable[Label], after: int = 0) -> tuple[int, list[Label]]:
+        """The newest label revision of a batch, and its labels, once it knows `labels`; 0 while nothing is labelled.
+
+        after: a revision that is known to exist; a turn that was cut off may have written more. Images that are not
+        among `labels` keep the label that they have, and a label that says what it said before keeps its time. What is
+        new becomes one more revision; none is ever overwritten.
+        """
+        newest = self.bucket.latest_number(partial(layout.labels, batch.batch_id), after)
+        before = dict(self._labels(batch, newest)) if newest else {}
+        new = {label.sample_id: label for label in labels if not says_the_same(label, before.get(label.sample_id))}
+        merged = before | new
+        if new:
+            newest += 1
+            samples = {sample.sample_id: sample for sample in batch.samples}
+            content = revision_bytes(
+                merged.values(), samples, batch.class_names, class_list_version=batch.class_list_version
+            )
+            self.bucket.create(layout.labels(batch.batch_id, newest), content)
+        return newest, [merged[sample_id] for sample_id in sorted(merged)]
+
+    def _labels(self, batch: Batch, revision: int) -> Mapping[str, Label]:
+        key = layout.labels(batch.batch_id, revision)
+        samples = {sample.sample_id: sample for sample in batch.samples}
+        labels, _ = labels_from_coco(self.bucket.get(key), samples, batch.class_names, key)
+        return {label.sample_id: label for label in labels}
+
+
+def says_the_same(label: Label, before: Label | None) -> bool:
+    return before is not None and label == before.model_copy(update={"labelled_at": label.labelled_at})
+
 
 @dataclass(frozen=True)
 class EvaluatedImages:
@@ -91,13 +133,13 @@ def of_split(entries: Iterable[DatasetEntry], split: Split) -> list[DatasetEntry
 def detect_again(
     detector: Detector, cache: ImageCache, entries: Sequence[DatasetEntry], class_names: Sequence[str]
 ) -> EvaluatedImages:
-    """What a model sees in labelled images, from 0.001 up. An unreadable image is left out and named."""
+    """What a model sees in labelled images, from 0.001 up. An image that cannot be used is left out and named."""
     kept, results, problems = [], [], []
     for entry in entries:
         try:
             detections = detector.detect(cache.pixels_of(entry.sample))
             results.append(ImageResult(detections, truths_of(entry.label, class_names)))
-        except DataError as error:
+        except (DataError, ObjectMissing) as error:
             problems.append(str(error))
             continue
         kept.append(entry)

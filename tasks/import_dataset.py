@@ -5,30 +5,30 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-import cv2
 from prefect import task
 from pydantic import BaseModel
 
-from tasks.adapters.labels import ImportedDataset, ImportedImage, read_dataset, revision_bytes
+from tasks.adapters.images import as_jpeg
+from tasks.adapters.labels import ImportedDataset, ImportedImage, read_dataset
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample, content_id, sample_id_of
-from tasks.core.errors import ClassesDoNotOverlap, ImageUnreadable
+from tasks.core.errors import ClassesDoNotOverlap, ImageUnreadable, SettingsError
 from tasks.core.settings import ProjectSettings
-from tasks.core.splits import IMPORTED, SPLIT_TAGS
+from tasks.core.splits import IMPORTED, SPLIT_TAGS, assign_split, strictest
 
-JPEG_MAGIC = b"\xff\xd8\xff"
 ANNOTATOR = "import"
+UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)  # photographs of a dataset do not say when they were taken
 
 
 class Imported(BaseModel):
-    """What came out of a dataset, and what was left out, by reason."""
+    """What came out of a dataset, and what was left out, by reason. revisions: batch -> its newest label revision."""
 
-    batches: tuple[str, ...]
+    revisions: dict[str, int]
     images: int
     boxes: int
     by_split: dict[str, int]
@@ -38,38 +38,49 @@ class Imported(BaseModel):
 
 @task(task_run_name="import {folder}", retries=1, retry_delay_seconds=5)
 def take_in_dataset(project: ProjectSettings, folder: Path, renames: Mapping[str, str]) -> Imported:
-    """Images to the bucket, their labels as revision 1 of batches. Importing the same dataset again changes nothing."""
+    """Images to the bucket, their labels as a revision of batches.
+
+    Importing the same dataset again changes nothing, also from a copy; where its labels were mended, they become the
+    next revision. Classes that were added to the project since make new batches.
+    """
     dataset = read_dataset(folder)
     check_classes(dataset, project, renames, folder)
     central = Central(project)
     left_out = Counter(dataset.skipped)
-    if dataset.unlabelled:
-        left_out["images without a label file"] += len(dataset.unlabelled)
     device = device_of(folder)
     pairs = []
     for image in dataset.images:
         try:
-            content = jpeg_of(image.path)
+            content = as_jpeg(image.path, image.width, image.height)
         except ImageUnreadable:
-            left_out["images that cannot be decoded"] += 1
+            left_out["image that cannot be decoded"] += 1
             continue
         sample = sample_of(image, content, device)
         central.bucket.put(layout.sample_image(device, sample.captured_at, sample.sample_id), content)
         pairs.append((sample, label_of(image, sample, project, renames, left_out)))
-    pairs = list({sample.sample_id: (sample, label) for sample, label in pairs}.values())  # the same picture twice
+    unique = each_picture_once(pairs)
+    left_out["picture that is there twice"] += len(pairs) - len(unique)
     size = project.labelling.max_images
-    batches = [store_batch(central, device, pairs[i : i + size]) for i in range(0, len(pairs), size)]
+    revisions = dict(store_batch(central, device, unique[i : i + size]) for i in range(0, len(unique), size))
     return Imported(
-        batches=tuple(batches),
-        images=len(pairs),
-        boxes=sum(len(label.boxes) for _, label in pairs),
-        by_split=dict(Counter(image.split or "none" for image in dataset.images)),
+        revisions=revisions,
+        images=len(unique),
+        boxes=sum(len(label.boxes) for _, label in unique),
+        by_split=dict(Counter(assign_split(sample) for sample, _ in unique)),
         left_out={reason: n for reason, n in left_out.items() if n},
         report=dataset.report,
     )
 
 
 def check_classes(dataset: ImportedDataset, project: ProjectSettings, renames: Mapping[str, str], folder: Path) -> None:
+    """A name that nobody has is a typo, and would leave boxes out without a word."""
+    for old, new in renames.items():
+        if old not in dataset.class_names:
+            known = ", ".join(dataset.class_names)
+            raise SettingsError(f"--rename {old}={new}: {folder} has no class {old!r}: use one of {known}")
+        if new not in project.classes:
+            known = ", ".join(project.classes)
+            raise SettingsError(f"--rename {old}={new}: the project has no class {new!r}: use one of {known}")
     names = {renames.get(name, name) for name in dataset.class_names}
     if not names & set(project.classes):
         raise ClassesDoNotOverlap(
@@ -79,20 +90,9 @@ def check_classes(dataset: ImportedDataset, project: ProjectSettings, renames: M
 
 
 def device_of(folder: Path) -> str:
-    """The device that imported images hang below."""
-    slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-")[:50]
+    """The device that imported images hang below; short enough that the id of a batch can begin with it."""
+    slug = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower())[:39].strip("-")
     return f"import-{slug or 'dataset'}"
-
-
-def jpeg_of(path: Path) -> bytes:
-    """The file itself when it is a JPEG, else its pixels as one."""
-    content = path.read_bytes()
-    if content.startswith(JPEG_MAGIC):
-        return content
-    pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise ImageUnreadable(f"{path}: cannot be decoded: it is left out")
-    return bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
 
 
 def sample_of(image: ImportedImage, content: bytes, device: str) -> Sample:
@@ -103,7 +103,7 @@ def sample_of(image: ImportedImage, content: bytes, device: str) -> Sample:
         sha256=hashlib.sha256(content).hexdigest(),
         device=device,
         camera=IMPORTED,
-        captured_at=datetime.fromtimestamp(int(image.path.stat().st_mtime), timezone.utc),
+        captured_at=UNKNOWN_TIME,
         width=image.width,
         height=image.height,
         source=image.path.name,
@@ -128,22 +128,32 @@ def label_of(
             boxes.append(LabelBox(class_name=name, xyxy=box.xyxy, crowd=box.crowd))
         else:
             left_out[f"boxes of class {box.class_name!r}, which the project does not have"] += 1
-    return Label(sample_id=sample.sample_id, boxes=tuple(boxes), annotator=ANNOTATOR, labelled_at=sample.captured_at)
+    now = datetime.now(timezone.utc)
+    return Label(sample_id=sample.sample_id, boxes=tuple(boxes), annotator=ANNOTATOR, labelled_at=now)
 
 
-def store_batch(central: Central, device: str, pairs: Sequence[tuple[Sample, Label]]) -> str:
-    """One batch with its labels; its id follows from its content."""
+def each_picture_once(pairs: Iterable[tuple[Sample, Label]]) -> list[tuple[Sample, Label]]:
+    """Of the same picture in several splits the strictest one: what tests must not train."""
+    unique: dict[str, tuple[Sample, Label]] = {}
+    for sample, label in pairs:
+        known = unique.get(sample.sample_id)
+        if known is None or strictest([assign_split(known[0]), assign_split(sample)]) != assign_split(known[0]):
+            unique[sample.sample_id] = (sample, label)
+    return list(unique.values())
+
+
+def store_batch(central: Central, device: str, pairs: Sequence[tuple[Sample, Label]]) -> tuple[str, int]:
+    """One batch and the revision of its labels; the batch's id follows from its images and the class list."""
     samples = tuple(sample for sample, _ in pairs)
+    classes = central.project.classes
     batch = Batch(
-        batch_id=f"{device}-{content_id(*(s.sample_id for s in samples))}"[-63:].strip("-"),
-        created_at=max(sample.captured_at for sample in samples),
-        class_names=central.project.classes,
+        batch_id=f"{device}-{content_id(*(s.sample_id for s in samples), *classes)}",
+        created_at=UNKNOWN_TIME,
+        class_names=classes,
         class_list_version=central.project.class_list_version,
         samples=samples,
         unseeded=tuple(sample.sample_id for sample in samples),
         origin="import",
     )
-    content = revision_bytes([label for _, label in pairs], {s.sample_id: s for s in samples}, batch.class_names)
-    central.bucket.create_record(layout.batch(batch.batch_id), batch)
-    central.bucket.create(layout.labels(batch.batch_id, 1), content)
-    return batch.batch_id
+    revision, _ = central.store_labels(central.store_batch(batch), [label for _, label in pairs])
+    return batch.batch_id, revision

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from prefect import task
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tasks.adapters.bucket import Bucket, decode_lines
+from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import Batch, Record, Sample, content_id
 from tasks.core.errors import ObjectMissing, RecordInvalid
 from tasks.core.settings import ProjectSettings
 from tasks.core.splits import assign_split
+from tasks.turn import recorded_batches
 
 
 class Cursor(Record):
     """How many segments of a device have been taken in."""
 
     segments: int = 0
+    unrecorded: dict[str, int] = Field({}, description="batches made of them that no turn knew of yet -> images")
 
 
 class Ingested(BaseModel):
-    """What one device brought."""
+    """What one device brought: the batches that no turn knows of yet, and their samples."""
 
     device: str
     samples: int = 0
@@ -34,30 +37,34 @@ class Ingested(BaseModel):
 @task(task_run_name="find devices", retries=3, retry_delay_seconds=[1, 5, 20])
 def find_devices(project: ProjectSettings) -> list[str]:
     """Names of all devices that have written to the bucket."""
-    return Bucket(project.bucket, project.project).children("devices")
+    names = Bucket(project.bucket, project.project).children("devices")
+    return [name for name in names if layout.NAME.match(name)]  # anybody may have put a file there
 
 
 @task(task_run_name="ingest {device}", retries=3, retry_delay_seconds=[1, 5, 20])
 def ingest_device(project: ProjectSettings, device: str) -> Ingested:
     """Take in the segments that a device has committed since the last time.
 
-    Batches follow from the segments, so that a repeat after a crash writes the same batches again.
+    Nothing is lost to a crash: until the cursor is written, the same segments are read again, and from then on the
+    cursor itself names the batches, again and again, until a turn has recorded them.
     """
-    bucket = Bucket(project.bucket, project.project)
-    cursor = read_cursor(bucket, device)
-    samples, problems, segments = read_segments(bucket, device, after=cursor.segments)
-    batches = [
-        batch
-        for batch in make_batches(samples, project, device)
-        if bucket.create_record(layout.batch(batch.batch_id), batch)
-    ]
-    if segments != cursor.segments:
-        bucket.write_record(layout.ingest_cursor(device), Cursor(segments=segments))
+    central = Central(project)
+    cursor = read_cursor(central.bucket, device)
+    known = recorded_batches(project) if cursor.unrecorded else frozenset()
+    unrecorded = {batch: images for batch, images in cursor.unrecorded.items() if batch not in known}
+
+    samples, problems, segments = read_segments(central.bucket, device, after=cursor.segments)
+    for batch in make_batches(samples, project, device):
+        central.store_batch(batch)
+        unrecorded[batch.batch_id] = len(batch.samples)
+    moved = Cursor(segments=segments, unrecorded=unrecorded)
+    if moved != cursor:
+        central.bucket.write_record(layout.ingest_cursor(device), moved)
     return Ingested(
         device=device,
-        samples=len(samples),
+        samples=sum(unrecorded.values()),
         segments=segments - cursor.segments,
-        batches=tuple(batch.batch_id for batch in batches),
+        batches=tuple(unrecorded),
         problems=tuple(problems),
     )
 
@@ -86,20 +93,35 @@ def read_segments(bucket: Bucket, device: str, after: int) -> tuple[list[Sample]
         except RecordInvalid as error:
             problems.append(str(error))
             continue
-        foreign = [r for r in records if r.device != device]
-        problems += invalid + [f"{key}: sample {r.sample_id} says it is of {r.device!r}: left out" for r in foreign]
-        samples += [r for r in records if r.device == device]
+        problems += invalid
+        for sample in records:
+            if lie := false_claim(sample, device):
+                problems.append(f"{key}: sample {sample.sample_id} {lie}: left out")
+            else:
+                samples.append(sample)
+
+
+def false_claim(sample: Sample, device: str) -> str:
+    """What a sample says that cannot be: one device must not speak for another, nor for another's image."""
+    if sample.device != device:
+        return f"says that it is of {sample.device!r}"
+    if not sample.sha256.startswith(sample.sample_id):
+        return "has an id that does not follow from its sha256"
+    return ""
 
 
 def make_batches(samples: Iterable[Sample], project: ProjectSettings, device: str) -> list[Batch]:
-    """Samples as batches of at most `labelling.max_images`, by the name that the batching strategy gave them."""
-    by_name: dict[str, dict[str, Sample]] = {}
-    for sample in samples:
-        by_name.setdefault(sample.batch or "batch", {})[sample.sample_id] = sample
+    """Samples as batches of at most `labelling.max_images`, by the name that the batching strategy gave them.
+
+    The same image twice, delivered again or of a scene that did not change, is one sample: the one that came last.
+    """
+    by_name: dict[str, list[Sample]] = {}
+    for sample in {sample.sample_id: sample for sample in samples}.values():
+        by_name.setdefault(sample.batch or "batch", []).append(sample)
     size = project.labelling.max_images
     batches = []
     for name, unique in sorted(by_name.items()):
-        ordered = sorted(unique.values(), key=lambda s: (s.captured_at, s.sample_id))
+        ordered = sorted(unique, key=lambda s: (s.captured_at, s.sample_id))
         batches += [make_batch(name, ordered[i : i + size], project, device) for i in range(0, len(ordered), size)]
     return batches
 

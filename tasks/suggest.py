@@ -201,7 +201,7 @@ def score_forecast(
     by_rule = [entry for entry in collected if rules & set(entry.sample.matched)]
     at_random = [entry for entry in collected if entry.sample.random_slice]
     days = days_of(collected)
-    score = {"images_a_day": len(by_rule) / days, "images_a_day_random": len(at_random) / days} if days else {}
+    score = {"images_a_day": len(collected) / days, "images_a_day_random": len(at_random) / days} if days else {}
     for name, group in (("", by_rule), ("_random", at_random)):
         figures = miss_figures(group, made.settings.thresholds, project.classes)
         score |= {f"{figure}{name}": value for figure, value in figures.items()}

@@ -22,7 +22,7 @@ def open_turn(project: ProjectSettings) -> Turn:
         return Turn(number=1, started_at=now)
     last = bucket.read_record(layout.turn(number), Turn)
     if last.finished_at is None:
-        return last
+        return last.model_copy(update={"waits_for": ()})  # what it waited for when it was cut off may be there by now
     fresh = {"number": number + 1, "started_at": now, "finished_at": None, "ingested": {}, "done": (), "waits_for": ()}
     fresh |= {"newly_scored": {}, "replaced_test_evaluation": ""}
     return last.model_copy(update=fresh)
@@ -40,6 +40,13 @@ def read_turns(project: ProjectSettings) -> list[Turn]:
     bucket = Central(project).bucket
     numbers = range(1, bucket.latest_number(layout.turn) + 1)
     return [bucket.read_record(layout.turn(number), Turn) for number in numbers]
+
+
+def recorded_batches(project: ProjectSettings) -> frozenset[str]:
+    """The batches that the newest turn knows of: those that will be offered, pulled and trained on."""
+    bucket = Central(project).bucket
+    number = bucket.latest_number(layout.turn)
+    return frozenset(bucket.read_record(layout.turn(number), Turn).batches) if number else frozenset()
 
 
 def read_evaluation(project: ProjectSettings, evaluation: str) -> Evaluation:

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from flows.collect import collect
 from flows.demo.state import DemoState
+from flows.demo.traffic import frames_while_swapping
 from flows.demo.world import ROUNDS, World
 from flows.loop import loop
 from tasks.adapters.labelling import FilesLabelling
@@ -37,7 +38,6 @@ from tasks.turn import read_turns
 
 DAY_SECONDS = 600.0  # a day that takes longer than this has a fault
 SWAP_SECONDS = 60.0
-SWAP_TICK = 0.2  # seconds between two frames of each camera while a release is on its way
 
 
 @dataclass
@@ -82,13 +82,14 @@ class Player:
 
     def central_turn(self) -> list[str]:
         """One turn of the loop, exactly as a user calls it."""
-        turn = loop(self.world.project)
+        with frames_while_swapping(self.world, self.clock):
+            turn = loop(self.world.project)
         return [*turn.done, *(f"waits for {line}" for line in turn.waits_for)]
 
     def day(self, day: int) -> list[str]:
-        """Frames flow while the last turn's release is on its way; then the day goes on to its end."""
-        first, last = day * self.world.camera_day, (day + 1) * self.world.camera_day
-        self.let_frames_flow_until_swapped(first, last)
+        """The device obeys the last turn's release; then the day passes, to its end."""
+        last = (day + 1) * self.world.camera_day
+        self.wait_for_the_release()
         self.clock.advance_to(last)
         status = collect(self.world.device, window_seconds=DAY_SECONDS, until_frames=last * self.world.cameras)
         decided = decided_frames(Path(self.world.device.outbox))
@@ -122,35 +123,30 @@ class Player:
         ]
 
     def last_swap(self) -> list[str]:
-        """The device takes the last release while frames of the next day flow."""
-        first = ROUNDS * self.world.camera_day
-        self.let_frames_flow_until_swapped(first, first + self.world.camera_day)
-        status = read_status(self.world.device.outbox)
+        """The device takes the last release."""
+        status = self.wait_for_the_release()
         self.state = self.state.model_copy(update={"final": status})
-        return told_of(status) if status else []
+        return told_of(status)
 
-    # --- the world's clock -------------------------------------------------------------------------------------------
+    # --- the world and the device ------------------------------------------------------------------------------------
 
     @property
     def clock(self) -> WorldClock:
         return WorldClock(self.folder / "clock.json")
 
-    def let_frames_flow_until_swapped(self, first: int, last: int) -> None:
-        """A frame of each camera every now and then, so that the swap happens between frames and not in a pause."""
-        collect(self.world.device, window_seconds=2.0, until_frames=first * self.world.cameras)
+    def wait_for_the_release(self) -> DeviceStatus:
+        """The device's word once it obeys the newest release, while frames flow."""
         wanted = live_release(self.world.project)
+        status = collect(self.world.device, window_seconds=1.0)
         deadline = time.monotonic() + SWAP_SECONDS
-        frames = first
-        while wanted is not None and time.monotonic() < deadline:
-            status = read_status(self.world.device.outbox)
-            if status is not None and status.release_number >= wanted.number:
-                return
-            if status is not None and status.refused_release.startswith(f"{wanted.number}"):
-                raise EdgeloopError(f"the device refused release {status.refused_release}")
-            frames = min(frames + 1, last)
-            self.clock.advance_to(frames)
-            time.sleep(SWAP_TICK)
-        raise EdgeloopError(f"the device did not take the release within {SWAP_SECONDS:g} s: see collector.log")
+        with frames_while_swapping(self.world, self.clock):
+            while wanted is not None and status.release_number < wanted.number:
+                if status.refused_release.startswith(f"{wanted.number}") or time.monotonic() > deadline:
+                    reason = status.refused_release or status.last_error or f"nothing happened in {SWAP_SECONDS:g} s"
+                    raise EdgeloopError(f"the device did not take release {wanted.number}: {reason}")
+                time.sleep(0.1)
+                status = read_status(self.world.device.outbox) or status
+        return status
 
 
 def shown(seed: Label) -> list[Detection]:

@@ -15,8 +15,9 @@ from tasks.core.entities import Batch, DatasetEntry, Estimate, Evaluation, Forec
 from tasks.turn import read_turns
 
 THUMBNAILS = 8
+SAME_PRECISION = "Both models on the same test images; recall of both at the live model's operating precision."
 FORECAST_NAMES = {
-    "images_a_day": ("images a day by the rules", False),
+    "images_a_day": ("images a day", False),
     "share_with_miss": ("of the rules' images have a miss", True),
     "share_with_miss_random": ("of random images have a miss", True),
     "misses_an_image": ("misses an image", False),
@@ -44,8 +45,8 @@ def tell(world: World, state: DemoState, folder: Path, seconds: float) -> LoopSt
         seed=state.arguments.seed,
         seconds=seconds,
         annotator=(
-            "No person took part: labels come from a simulated annotator, who overlooks 5% of the objects that nothing "
-            "points at, believes 10% of false pre-annotations, and draws imprecisely. Test labels have these faults too."
+            "No person took part: a simulated annotator labelled. It overlooks 5% of the objects that nothing points "
+            "at, believes 10% of false pre-annotations, and draws imprecisely; test labels have these faults too."
         ),
         links=links(folder, turns[-1]),
         thumbnails=thumbnails(central, entries),
@@ -70,8 +71,8 @@ def round_story(
 ) -> RoundStory:
     samples = [s for b in sorted(batches) for s in central.bucket.read_record(layout.batch(b), Batch).samples]
     labels = [entry.label for entry in entries if entry.batch_id in batches]
-    before = evaluation_of(central, turn.replaced_test_evaluation or turn.test_evaluation)
     after = evaluation_of(central, turn.candidate_test_evaluation)
+    compared = turn.verdict.numbers if turn.verdict else {}
     day = state.days[number] if number < len(state.days) else None
     return RoundStory(
         number=number,
@@ -81,10 +82,11 @@ def round_story(
         labels=LabelCounts(len(labels), sum(len(label.boxes) for label in labels), len(samples) - len(labels)),
         model_before=turn.verdict.live if turn.verdict else turn.live_model,
         model_after=turn.candidate,
-        ap50_before=before.coco.get("AP50") if before and number else None,
-        ap50_after=after.coco.get("AP50") if after else None,
-        recall_before=recall_of(before) if number else None,
-        recall_after=recall_of(after),
+        ap50_before=compared.get("live.ap50"),
+        ap50_after=compared.get("candidate.ap50", after.coco.get("AP50") if after else None),
+        recall_before=compared.get("live.recall"),
+        recall_after=compared.get("candidate.recall") or recall_of(after),
+        note=SAME_PRECISION if "live.recall" in compared else "",
         evaluation=evaluation_of(central, turn.evaluation),
         suggestion=suggestion_of(central, turn.suggestion),
         came_true=came_true(central, turn),

@@ -4,26 +4,31 @@
       images/{sample}.jpg       what to label
       pre_annotations.json      COCO: what the model saw, for the images that may be seeded
       instructions.md           classes, and what to do
-      labels/                   put there by the people (or the program) who label: COCO, YOLO or VOC; may be partial and grow
+      labels/                   put there by the people (or the program) who label: COCO, YOLO or VOC, as files or as
+                                zips of them; may be partial and grow
       problems.txt              what was wrong with them, a line each
+      .offer.json               what people were given, for the count of their corrections
 
 An image with an empty label is reviewed and empty; an image without one is not labelled yet.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Protocol
 
 from pydantic import BaseModel
 
-from tasks.adapters.labels import labels_from_coco, read_labels, revision_bytes
-from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample
-from tasks.core.errors import LabelsInvalid
+from tasks.adapters.labels import read_labels, revision_bytes, unpack
+from tasks.adapters.labels.dataset import BadBox, checked_box
+from tasks.core.entities import STUB, Batch, Label, LabelBox, Record, Sample
+from tasks.core.errors import LabelsInvalid, SettingsError
 from tasks.core.settings import DEFAULT_THRESHOLD, Thresholds
 
 
@@ -34,6 +39,13 @@ class LabellingStatus(BaseModel):
     done: int
     skipped: int = 0
 
+    @classmethod
+    def of(cls, offered: Iterable[str], labels: Iterable[Label]) -> LabellingStatus:
+        """offered: sample ids. Labels of other images count for nothing."""
+        wanted = set(offered)
+        states = [label.status for label in labels if label.sample_id in wanted]
+        return cls(offered=len(wanted), done=states.count("done"), skipped=states.count("skipped"))
+
     @property
     def complete(self) -> bool:
         return self.done + self.skipped >= self.offered
@@ -42,17 +54,29 @@ class LabellingStatus(BaseModel):
 class Labelling(Protocol):
     """Where people label: files here, other interfaces beside it."""
 
-    def push(self, batch: Batch, image_of: Callable[[Sample], Path], thresholds: Thresholds) -> None: ...
+    def push(self, batch: Batch, image_of: Callable[[Sample], Path], thresholds: Thresholds) -> None:
+        """Offer a batch. Offering it again changes nothing that people have, and nothing that they have done."""
 
-    def status(self, batch: Batch) -> LabellingStatus: ...
+    def offered(self, batch: Batch) -> tuple[str, ...]:
+        """The sample ids that people were given."""
 
-    def pull(self, batch: Batch) -> list[Label]: ...
+    def seeds(self, batch: Batch) -> dict[str, Label]:
+        """What people saw before they began, by sample id; nothing of an image that came to them blank."""
 
-    def seeds(self, batch: Batch) -> dict[str, Label]: ...
+    def pull(self, batch: Batch) -> list[Label]:
+        """What people have done, by sample id."""
 
     def where(self, batch_id: str) -> str: ...
 
 
+class Offer(Record):
+    """What people were given of a batch: the images, and the boxes that they began with."""
+
+    images: tuple[str, ...]
+    seeds: tuple[Label, ...]
+
+
+OFFER = ".offer.json"
 INSTRUCTIONS = """# {batch}
 
 {images} images in `images/`. Draw a box around every object of these classes, as tightly as you can: {classes}.
@@ -60,8 +84,9 @@ INSTRUCTIONS = """# {batch}
 `pre_annotations.json` (COCO) holds what the model saw in {seeded} of them: correct it, and add what it overlooked.
 The other images come without pre-annotations on purpose: they measure the model.
 
-Put the result into `labels/` here, as COCO, YOLO or VOC, with the file names of `images/`. An image with an empty label
-counts as reviewed and empty; leave out what you have not looked at. More labels can be put there at any time.
+Put the result into `labels/` here, as COCO, YOLO or VOC or a zip of one of them, with the file names of `images/`. An
+image with an empty label counts as reviewed and empty; leave out what you have not looked at. More labels can be put
+there at any time, and a new label of an image replaces its last one. What could not be read is in `problems.txt`.
 """
 
 
@@ -75,59 +100,93 @@ class FilesLabelling:
         return str(self._folder / batch_id)
 
     def push(self, batch: Batch, image_of: Callable[[Sample], Path], thresholds: Thresholds) -> None:
-        """Lay the folder of `batch` out; what people have put there already stays.
+        """Lay the folder of `batch` out; what people have, or have put there already, stays.
 
-        Pre-annotations are the detections at or above the operating `thresholds`.
+        Pre-annotations are the detections at or above the operating `thresholds`. They are made once: images that are
+        offered later come blank. Raises SettingsError where the folder cannot be written.
         """
         target = self._folder / batch.batch_id
-        for part in ("images", "labels"):
-            (target / part).mkdir(parents=True, exist_ok=True)
-        for sample in batch.samples:
-            link_or_copy(image_of(sample), target / "images" / f"{sample.sample_id}.jpg")
-        seeded = [sample for sample in batch.samples if is_seeded(batch, sample)]
-        labels = [pre_annotation(sample, batch.class_names, thresholds) for sample in seeded]
-        write_labels(target / "pre_annotations.json", batch, labels)
-        text = INSTRUCTIONS.format(
-            batch=batch.batch_id, images=len(batch.samples), classes=", ".join(batch.class_names), seeded=len(seeded)
-        )
-        (target / "instructions.md").write_text(text)
+        try:
+            for part in ("images", "labels"):
+                (target / part).mkdir(parents=True, exist_ok=True)
+            for sample in batch.samples:
+                copy_whole(image_of(sample), target / "images" / f"{sample.sample_id}.jpg")
+            offer = self._make_offer(batch, thresholds)
+            if not (target / "pre_annotations.json").exists():
+                write_whole(target / "pre_annotations.json", pre_annotations_bytes(batch, offer.seeds))
+            text = INSTRUCTIONS.format(
+                batch=batch.batch_id,
+                images=len(offer.images),
+                classes=", ".join(batch.class_names),
+                seeded=len(offer.seeds),
+            )
+            write_whole(target / "instructions.md", text.encode())
+        except OSError as error:
+            raise SettingsError(
+                f"{target}: cannot be written ({error.strerror or error}): make room, or name another labelling.folder"
+            ) from None
 
     def put_back(self, batch: Batch, labels: Sequence[Label]) -> None:
         """What a labelling program does: one COCO file into `labels/`."""
-        write_labels(self._folder / batch.batch_id / "labels" / "labels.json", batch, labels)
-
-    def status(self, batch: Batch) -> LabellingStatus:
-        labels = self.pull(batch)
-        skipped = sum(label.status == "skipped" for label in labels)
-        return LabellingStatus(offered=len(batch.samples), done=len(labels) - skipped, skipped=skipped)
-
-    def pull(self, batch: Batch) -> list[Label]:
-        """The labels that are there, by sample id. What is wrong with them goes to `problems.txt`."""
-        folder = self._folder / batch.batch_id
-        files = [path for path in (folder / "labels").rglob("*") if path.is_file()]
-        if not files:
-            return []
-        newest = datetime.fromtimestamp(max(path.stat().st_mtime for path in files), timezone.utc)
         samples = {sample.sample_id: sample for sample in batch.samples}
-        try:
-            labels, problems = read_labels(
-                folder / "labels", samples, batch.class_names, annotator="files", labelled_at=newest
-            )
-            lines = problems.lines
-        except LabelsInvalid as error:
-            labels, lines = [], [str(error)]
-        if lines:
-            (folder / "problems.txt").write_text("".join(f"{line}\n" for line in lines))
-        else:
-            (folder / "problems.txt").unlink(missing_ok=True)
-        return sorted(labels, key=lambda label: label.sample_id)
+        content = revision_bytes(labels, samples, batch.class_names, class_list_version=batch.class_list_version)
+        write_whole(self._folder / batch.batch_id / "labels" / "labels.json", content)
+
+    def offered(self, batch: Batch) -> tuple[str, ...]:
+        """The sample ids that people were given; all of the batch where that is not known."""
+        offer = self._offer(batch)
+        return offer.images if offer else tuple(sample.sample_id for sample in batch.samples)
 
     def seeds(self, batch: Batch) -> dict[str, Label]:
-        """What people saw before they began, by sample id."""
-        path = self._folder / batch.batch_id / "pre_annotations.json"
+        """What people saw before they began, by sample id, also after they have edited `pre_annotations.json`."""
+        offer = self._offer(batch)
+        return {label.sample_id: label for label in offer.seeds} if offer else {}
+
+    def pull(self, batch: Batch) -> list[Label]:
+        """The labels that are there, by sample id. What is wrong with them goes to `problems.txt`.
+
+        Of an image that is in several files or zips, the newest of these counts.
+        """
+        folder = self._folder / batch.batch_id
         samples = {sample.sample_id: sample for sample in batch.samples}
-        labels, _ = labels_from_coco(path.read_bytes(), samples, batch.class_names, path.name)
-        return {label.sample_id: label for label in labels}
+        labels: dict[str, Label] = {}
+        lines: list[str] = []
+        with tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
+            for unpacked, moment in sources(folder / "labels", Path(scratch), lines):
+                try:
+                    found, problems = read_labels(
+                        unpacked, samples, batch.class_names, annotator="files", labelled_at=moment
+                    )
+                except LabelsInvalid as error:
+                    lines.append(str(error))
+                    continue
+                labels |= {label.sample_id: label for label in found}
+                lines += problems.lines
+        if lines:
+            write_whole(folder / "problems.txt", "".join(f"{line}\n" for line in lines).encode())
+        else:
+            (folder / "problems.txt").unlink(missing_ok=True)
+        return [labels[sample_id] for sample_id in sorted(labels)]
+
+    def _offer(self, batch: Batch) -> Offer | None:
+        try:
+            return Offer.model_validate_json((self._folder / batch.batch_id / OFFER).read_bytes())
+        except (OSError, ValueError):  # never offered, or the folder is gone or damaged
+            return None
+
+    def _make_offer(self, batch: Batch, thresholds: Thresholds) -> Offer:
+        """Written once: people may have begun with these very boxes when the thresholds change."""
+        before = self._offer(batch)
+        given = tuple(sample.sample_id for sample in batch.samples)
+        if before is None:
+            seeded = [sample for sample in batch.samples if is_seeded(batch, sample)]
+            seeds = tuple(pre_annotation(sample, batch.class_names, thresholds) for sample in seeded)
+            offer = Offer(images=given, seeds=seeds)
+        else:
+            offer = before.model_copy(update={"images": tuple(dict.fromkeys((*before.images, *given)))})
+        if offer != before:
+            write_whole(self._folder / batch.batch_id / OFFER, offer.to_json())
+        return offer
 
 
 def is_seeded(batch: Batch, sample: Sample) -> bool:
@@ -137,32 +196,65 @@ def is_seeded(batch: Batch, sample: Sample) -> bool:
 
 def pre_annotation(sample: Sample, class_names: Sequence[str], thresholds: Thresholds) -> Label:
     """What the model saw in a sample at the operating thresholds, in the form of a label."""
-    boxes = tuple(
-        LabelBox(class_name=d.class_name, xyxy=d.xyxy)
-        for d in sample.detections
-        if d.class_name in class_names and d.confidence >= thresholds.get(d.class_name, DEFAULT_THRESHOLD)
-    )
+    boxes = []
+    for detection in sample.detections:
+        wanted = detection.confidence >= thresholds.get(detection.class_name, DEFAULT_THRESHOLD)
+        if detection.class_name not in class_names or not wanted:
+            continue
+        try:
+            xyxy = checked_box(detection.xyxy, sample.width, sample.height)
+        except BadBox:  # a device may write anything; what cannot be drawn is not shown
+            continue
+        boxes.append(LabelBox(class_name=detection.class_name, xyxy=xyxy))
     return Label(
         sample_id=sample.sample_id,
-        boxes=boxes,
+        boxes=tuple(boxes),
         annotator=sample.model_version,
         labelled_at=sample.captured_at,
         seeded=True,
     )
 
 
-def write_labels(path: Path, batch: Batch, labels: Sequence[Label]) -> None:
-    """COCO, whole or not at all: people may read it at any moment."""
+def pre_annotations_bytes(batch: Batch, seeds: Sequence[Label]) -> bytes:
+    """COCO without who and when: a program that keeps what it does not know must not sign as the model."""
     samples = {sample.sample_id: sample for sample in batch.samples}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(revision_bytes(labels, samples, batch.class_names))
+    content = json.loads(revision_bytes(seeds, samples, batch.class_names))
+    for image in content["images"]:
+        for key in ("annotator", "labelled_at", "status", "seeded", "corrections"):
+            del image[key]
+    return json.dumps(content, indent=1).encode()
+
+
+def sources(folder: Path, scratch: Path, problems: list[str]) -> Iterator[tuple[Path, datetime]]:
+    """Folders to read labels from, oldest first, each with when it was put there: the zips, unpacked, and the rest."""
+    files = [(path.stat().st_mtime, path) for path in folder.rglob("*") if path.is_file()]
+    zips = [(seconds, path) for seconds, path in files if path.suffix.lower() == ".zip"]
+    loose = [seconds for seconds, path in files if path.suffix.lower() != ".zip" and not path.name.startswith(".")]
+    found = [*zips, *([(max(loose), folder)] if loose else [])]
+    for number, (seconds, path) in enumerate(sorted(found)):
+        moment = datetime.fromtimestamp(seconds, timezone.utc)
+        if path == folder:
+            yield folder, moment
+            continue
+        into = scratch / str(number) / path.stem
+        into.mkdir(parents=True)
+        try:
+            yield unpack(path, into), moment
+        except LabelsInvalid as error:
+            problems.append(str(error))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Whole or not at all: people may read it at any moment."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
     os.replace(temporary, path)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def copy_whole(source: Path, target: Path) -> None:
+    """A copy, not a link: a program that turns or crops an image in place must not reach the cache."""
     if target.exists():
         return
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
+    temporary = target.with_name(f".{target.name}.tmp")
+    shutil.copyfile(source, temporary)
+    os.replace(temporary, target)

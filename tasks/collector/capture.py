@@ -2,6 +2,9 @@
 
 Recordings hand over every frame and wait when the detector is slower; of a live camera the latest frame wins, and the
 ones that it replaces are counted. Nothing here waits for a disk or a network other than the camera's own.
+
+Frames of recordings are also letterboxed here, while the model runs on another one. Those of a live camera are not:
+most of them may be replaced, and the work would be for nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +13,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from tasks.adapters.camera import Source
+from tasks.collector.ahead import Ahead
 from tasks.collector.config import Position
 from tasks.collector.tally import Tally
 from tasks.core.entities import Frame
@@ -31,43 +36,52 @@ class OpenSource(Protocol):
     def __call__(self, source: str, camera: str, *, start: datetime | None, time_scale: float) -> Source: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A frame on its way to the detector. ahead: it as the input of a model, where that is made in advance."""
+
+    frame: Frame
+    is_live: bool
+    ahead: Ahead | None = None
+
+
 class FrameQueue:
     """Frames of all cameras, each in a lane of its own, handed out in turn."""
 
     def __init__(self, cameras: list[str]) -> None:
         self._changed = threading.Condition()
-        self._lanes: dict[str, deque[tuple[Frame, bool]]] = {camera: deque() for camera in cameras}
+        self._lanes: dict[str, deque[Captured]] = {camera: deque() for camera in cameras}
         self._open_lanes = set(cameras)
         self._turn: deque[str] = deque(cameras)
         self._closed = False
         self.replaced = 0
 
-    def put_and_wait(self, frame: Frame) -> bool:
+    def put_and_wait(self, captured: Captured) -> bool:
         """Hand over a frame of a recording, waiting for room; False when nobody takes frames any more."""
         with self._changed:
-            lane = self._lanes[frame.camera]
+            lane = self._lanes[captured.frame.camera]
             while len(lane) >= _READ_AHEAD and not self._closed:
                 self._changed.wait()
             if self._closed:
                 return False
-            lane.append((frame, False))
+            lane.append(captured)
             self._changed.notify_all()
         return True
 
-    def put_latest(self, frame: Frame) -> bool:
+    def put_latest(self, captured: Captured) -> bool:
         """Hand over a frame of a live camera in place of one that nobody has taken yet."""
         with self._changed:
             if self._closed:
                 return False
-            lane = self._lanes[frame.camera]
+            lane = self._lanes[captured.frame.camera]
             self.replaced += len(lane)
             lane.clear()
-            lane.append((frame, True))
+            lane.append(captured)
             self._changed.notify_all()
         return True
 
-    def get(self, timeout: float) -> tuple[Frame, bool] | None:
-        """The next frame and whether it is a live one; None when none comes within `timeout` seconds."""
+    def get(self, timeout: float) -> Captured | None:
+        """The next frame; None when none comes within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -116,12 +130,15 @@ class CaptureThread(threading.Thread):
         tally: Tally,
         position: Position | None,
         open_this: Callable[[], Source],
+        prepare: Callable[[Frame], Ahead | None],
     ) -> None:
+        """prepare: makes a frame of a recording the input of the model in force."""
         super().__init__(name=f"capture-{settings.name}", daemon=True)
         self._settings = settings
         self._queue = queue
         self._tally = tally
         self._open = open_this
+        self._prepare = prepare
         self._stopping = threading.Event()
         self._source: Source | None = None
         known = position if position is not None and position.source == settings.source else None
@@ -183,14 +200,18 @@ class CaptureThread(threading.Thread):
             if self._stopping.is_set():  # asked to stop while it was being opened
                 return
             self._tally.camera(self._settings.name, "running")
-            hand_over = self._queue.put_latest if source.is_live else self._queue.put_and_wait
             for frame in source:
                 self._last_frame = time.monotonic()
                 if not source.is_live and frame.index < self._position.next_index:
                     continue  # decided before the restart
-                if not hand_over(frame) or self._stopping.is_set():
+                if not self._hand_over(frame, source.is_live) or self._stopping.is_set():
                     return
             self.came_to_its_end = not self._stopping.is_set()
+
+    def _hand_over(self, frame: Frame, is_live: bool) -> bool:
+        if is_live:
+            return self._queue.put_latest(Captured(frame, is_live))
+        return self._queue.put_and_wait(Captured(frame, is_live, self._prepare(frame)))
 
     def _skipped_of_recording(self) -> Mapping[str, int]:
         before = self._position.skipped_before

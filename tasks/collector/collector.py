@@ -167,6 +167,7 @@ class Collector:
                     start=self._config.start,
                     time_scale=self._config.time_scale,
                 ),
+                self._pipeline.prepare,
             )
             for camera in self._device.cameras
         ]
@@ -180,7 +181,7 @@ class Collector:
                 self._pipeline.swap(runner)
             item = self._queue.get(_LOOK_UP_S)
             if item is not None:
-                self._pipeline.decide(*item)
+                self._pipeline.decide(item)
             elif self._queue.is_finished and not self._waits_for_more():
                 return
 
@@ -260,7 +261,7 @@ class Collector:
             item = self._queue.get(0)
             if item is None:
                 break
-            self._pipeline.decide(*item)
+            self._pipeline.decide(item)
         for capture in self._captures:
             capture.join(timeout=0.2)
         self._note_where_recordings_stand()
@@ -271,15 +272,11 @@ class Collector:
         A collector that follows does not end with its recordings, so being started again is no wish to see them again.
         """
         for capture in self._captures:
-            position = self._pipeline.positions.get(capture.camera)
-            if position is None:
-                continue
             is_through = capture.came_to_its_end and self._queue.is_empty(capture.camera)
             if is_through and not self._config.follow:
-                del self._pipeline.positions[capture.camera]
+                self._pipeline.positions.forget(capture.camera)
             else:
-                update = {"skipped_before": capture.skipped()}
-                self._pipeline.positions[capture.camera] = position.model_copy(update=update)
+                self._pipeline.positions.note_skipped(capture.camera, capture.skipped())
 
     def _complain_without_cameras(self) -> None:
         """Raise what went wrong when no camera gave anything and the run was not stopped."""
@@ -291,7 +288,7 @@ class Collector:
 
     def _state(self, *, clean: bool) -> CollectorState:
         return self._tally.state(
-            sampler=self._pipeline.sampler_state(), positions=dict(self._pipeline.positions), clean=clean
+            sampler=self._pipeline.sampler_state(), positions=self._pipeline.positions.all(), clean=clean
         )
 
     def _status(self, *, finished: bool = False) -> DeviceStatus:

@@ -6,9 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tasks.collector import ahead
+from tasks.collector.ahead import Ahead
+from tasks.collector.capture import Captured
 from tasks.collector.clock import ClockWatch
 from tasks.collector.config import Position
 from tasks.collector.keeping import Kept, is_logged, observation_of, traffic_record
+from tasks.collector.positions import Positions
 from tasks.collector.runner import Runner
 from tasks.collector.spooler import Spooler
 from tasks.collector.tally import Tally
@@ -25,7 +29,7 @@ _TRAFFIC_HELD = 5000  # at most while the disk is behind
 
 
 class Pipeline:
-    """Used by the main loop alone, but for what it is told to count."""
+    """Used by the main loop alone, but for `prepare` and for what it is told to count."""
 
     def __init__(
         self,
@@ -40,12 +44,11 @@ class Pipeline:
     ) -> None:
         """went_bad: told of a release that failed its probation, after the pipeline has gone back."""
         self.runner = runner
-        self.positions = dict(positions)
+        self.positions = Positions({camera.name: camera.source for camera in device.cameras}, positions)
         self._device = device
         self._tally = tally
         self._spooler = spooler
         self._sampler = _sampler(runner, device, sampler_state, tally)
-        self._sources = {camera.name: camera.source for camera in device.cameras}
         self._clock = ClockWatch()
         self._went_bad = went_bad
         self._before: Runner | None = None
@@ -54,11 +57,16 @@ class Pipeline:
         self._traffic: list[TrafficRecord] = []
         self._traffic_since = time.monotonic()
 
-    def decide(self, frame: Frame, is_live: bool) -> None:
+    def prepare(self, frame: Frame) -> Ahead | None:
+        """A frame as the input of the model in force; for capture threads, while the model runs on another frame."""
+        return ahead.prepare(frame, self.runner.detector)
+
+    def decide(self, captured: Captured) -> None:
         """Detect, sample, and hand over what is kept. Nothing that goes wrong with one frame stops the next."""
         self._tally.took_frame()
+        frame, is_live = captured.frame, captured.is_live
         try:
-            detections = self.runner.detector.detect(frame.pixels)
+            detections = ahead.detect(frame, captured.ahead, self.runner.detector)
             decision = self._sampler.decide(self._observation(frame, detections))
             self._log_traffic(frame, detections, decision)
         except Exception as error:  # noqa: BLE001 - this loop must not die: counted, reported, the next frame comes
@@ -71,7 +79,7 @@ class Pipeline:
                 self._spooler.keep(self._kept(frame, detections, decision, is_live), wait=not is_live)
             self._on_probation(failed=False)
         if not is_live:
-            self._advance(frame)
+            self.positions.advance(frame.camera, frame.index)
 
     def swap(self, runner: Runner) -> None:
         """Between two frames: all of what is in force is exchanged; the sampler's counters go on."""
@@ -107,14 +115,6 @@ class Pipeline:
             settings_version=self.runner.settings_version,
             model_version=self.runner.model_version,
             clock_suspect=is_live and self._clock.is_suspect(),
-        )
-
-    def _advance(self, frame: Frame) -> None:
-        source = self._sources[frame.camera]
-        known = self.positions.get(frame.camera)
-        skipped = known.skipped_before if known is not None and known.source == source else {}
-        self.positions[frame.camera] = Position.model_construct(
-            source=source, next_index=frame.index + 1, skipped_before=skipped
         )
 
     def _log_traffic(self, frame: Frame, detections: Detections, decision: Decision) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.adapters.detector import Prepared
 from tasks.adapters.releases import InstalledRelease
 from tasks.core.entities import STUB, Detections, content_id
 from tasks.core.settings import RandomSampling, SamplingSettings
@@ -27,6 +28,10 @@ class AnyDetector(Protocol):
     def is_stub(self) -> bool: ...
 
     def detect(self, pixels: NDArray[np.uint8]) -> Detections: ...
+
+    def prepare(self, pixels: NDArray[np.uint8]) -> Prepared: ...
+
+    def detect_prepared(self, prepared: Prepared) -> Detections: ...
 
 
 class OpenDetector(Protocol):

@@ -292,7 +292,7 @@ class ProjectSettings(Settings):
         200, ge=1, description="labels that people can make, images a day over all devices"
     )
     frames_a_day: int = Field(2_000_000, ge=1, description="frames a day over all devices, after duplicates")
-    exploration: Fraction = Field(0.2, description="share of the budget drawn at random")
+    exploration: float = Field(0.2, gt=0, le=1, description="share of the budget drawn at random")
     beta: float = Field(1.0, gt=0, description="F-beta of the operating thresholds")
     minimum_labels: int = Field(50, ge=1, description="labelled training images before a first model is trained")
     new_labels: int = Field(50, ge=1, description="newly labelled images before it is trained again")

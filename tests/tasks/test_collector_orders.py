@@ -100,7 +100,7 @@ def test_a_release_that_fails_on_real_frames_goes_back(tmp_path, frames):
     def open_this(model, **options):
         detector = open_detector(model, **options)
         if model != STUB:
-            detector.detect = lambda pixels: (_ for _ in ()).throw(ModelError("it fails on frames"))
+            detector.run = lambda prepared: (_ for _ in ()).throw(ModelError("it fails on frames"))
         return detector
 
     source = Paced(0.06, at={3: lambda: a_release(bucket, bad, sampling(1.0))})

@@ -68,13 +68,13 @@ def read_labels(
     if not folder.is_dir():
         raise LabelsInvalid(f"{folder}: there is no such folder")
     folder = _without_wrapper(folder)
-    coco_files = [path for path in sorted(folder.rglob("*.json")) if inside(folder, path)]
+    coco_files = _files(folder, "*.json")
     if coco_files:
         return _from_coco(folder, coco_files, samples, class_names, annotator, labelled_at)
-    xml_files = [path for path in sorted(folder.rglob("*.xml")) if inside(folder, path)]
+    xml_files = _files(folder, "*.xml")
     if xml_files:
         return _from_files(folder, xml_files, _voc_reader, samples, class_names, annotator, labelled_at)
-    text_files = [p for p in sorted(folder.rglob("*.txt")) if p.name not in NO_LABEL_FILES and inside(folder, p)]
+    text_files = [path for path in _files(folder, "*.txt") if path.name not in NO_LABEL_FILES]
     if text_files:
         names_file = find_names(folder)
         written_with = names_of(names_file) if names_file is not None else tuple(class_names)
@@ -150,6 +150,12 @@ def _yolo_reader(written_with: Sequence[str]) -> Reader:
         return boxes
 
     return read
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    """Files below `folder`, but for hidden ones: macOS puts a `._labels.json` beside every `labels.json` in a zip."""
+    found = (path for path in sorted(folder.rglob(pattern)) if inside(folder, path))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
 def _without_wrapper(folder: Path) -> Path:

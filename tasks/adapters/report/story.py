@@ -135,9 +135,9 @@ def story_sentence(story: LoopStory) -> str:
         f"In {rounds} round{'' if rounds == 1 else 's'} the devices saw {story.frames:,} frames and sent "
         f"{story.collected:,} of them; {story.labelled:,} were labelled."
     )
-    known = [figure for r in story.rounds for figure in (r.ap50_before, r.ap50_after) if value_of(figure) is not None]
-    if len(known) < 2:
+    compared = [r for r in story.rounds if value_of(r.ap50_before) is not None and value_of(r.ap50_after) is not None]
+    if not compared:
         return start
-    first, last = value_of(known[0]) or 0.0, value_of(known[-1]) or 0.0
-    word = "rose" if last > first else "fell" if last < first else "stayed"
-    return f"{start} AP50 on test images {word} from {first:.2f} to {last:.2f}."
+    first, last = (round(value_of(figure) or 0.0, 2) for figure in (compared[-1].ap50_before, compared[-1].ap50_after))
+    word = f"rose from {first:.2f} to" if last > first else f"fell from {first:.2f} to" if last < first else "stayed at"
+    return f"{start} In round {compared[-1].number} AP50 on the same test images {word} {last:.2f}."

@@ -12,8 +12,14 @@ STUB = "stub"  # the model version of a device that has no model yet
 
 
 def to_utc(moment: datetime) -> datetime:
-    """`moment` in UTC at millisecond resolution; a time without a zone is taken as UTC."""
-    moment = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+    """`moment` in UTC at millisecond resolution; a time without a zone is taken as UTC.
+
+    Raises ValueError, which pydantic reports like any other, for a time that in UTC lies outside the years 1 to 9999.
+    """
+    try:
+        moment = moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("lies outside the years 1 to 9999 in UTC") from None
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
