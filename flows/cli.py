@@ -16,8 +16,12 @@ import typer
 from tasks.core.errors import EdgeloopError, SettingsError
 
 USAGE_ERROR = 2
+INTERRUPTED = 130  # as shells count a Ctrl-C
 
 os.environ.setdefault("ULTRALYTICS_SAFE_LOAD", "1")  # no pickle that a checkpoint brings is ever executed
+os.environ.setdefault(
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL"
+)  # an error is one line: ours; runs keep theirs
 
 app = typer.Typer(
     name="edgeloop",
@@ -34,9 +38,10 @@ def main() -> None:
         app()
     except EdgeloopError as error:
         fail(error)
-    except KeyboardInterrupt:
-        print("edgeloop: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            warn("stopped; the same command goes on from here")
+        raise
     except BrokenPipeError:
         sys.exit(0)  # the reader has seen enough
 

@@ -19,9 +19,9 @@ from tasks.central import Central, EvaluatedImages, detect_again, of_split
 from tasks.core import bands, layout
 from tasks.core.bootstrap import REPLICATES
 from tasks.core.entities import STUB, DatasetEntry, Evaluation, Label, Split, Suggestion, content_id
-from tasks.core.errors import NotEnoughData
+from tasks.core.errors import NotEnoughData, SettingsError
 from tasks.core.matching import ImageResult, Matches, match
-from tasks.core.settings import ProjectSettings, Thresholds
+from tasks.core.settings import ProjectSettings, Thresholds, validated
 
 
 @task(task_run_name="evaluate {model_version} on {split}", retries=2, retry_delay_seconds=[1, 10])
@@ -41,6 +41,8 @@ def evaluate_split(
     if not entries:
         raise NotEnoughData(f"dataset {dataset_version} has no {split} images: label more of the random slice")
     images = detect_again(central.detector(model_version), central.images, entries, project.classes)
+    if not images.entries:
+        raise NotEnoughData(f"dataset {dataset_version}: no {split} image can be used, the first: {images.problems[0]}")
     evaluation, matches = evaluate_images(
         images.results,
         images.clusters,
@@ -51,6 +53,9 @@ def evaluate_split(
         dataset_version=dataset_version,
         split=split,
     )
+    if images.problems:
+        left_out = f"{len(images.problems)} of {len(entries)} images left out, the first: {images.problems[0]}"
+        evaluation = evaluation.model_copy(update={"warnings": (*evaluation.warnings, left_out)})
     store(central, evaluation, matches, images.entries)
     return evaluation
 
@@ -101,21 +106,23 @@ def store(central: Central, evaluation: Evaluation, matches: Matches, entries: S
 
 
 def evaluate_files(ground_truth: Path, predictions: Path, out: Path, *, beta: float = 1.0) -> Evaluation:
-    """COCO files in; `evaluation.json`, `matches.parquet`, `report.html` and plots in `out`."""
+    """COCO files in; `evaluation.json`, `matches.parquet`, `report.html` and plots in `out`, the record last."""
     pair = read_coco_pair(ground_truth, predictions)
     results = [ImageResult(image.detections, image.truths) for image in pair.images]
     names = tuple(pair.class_names)
-    project = ProjectSettings(project="files", bucket="file:///nowhere", classes=names, beta=beta)
+    given = {"project": "files", "bucket": "file:///nowhere", "classes": names, "beta": beta}
+    project = validated(ProjectSettings, given, "edgeloop evaluate")
     digest = content_id(ground_truth.read_bytes(), predictions.read_bytes())
-    evaluation, matches = evaluate_images(
-        results, [image.cluster for image in pair.images], names, project=project, dataset_version=digest
-    )
-    out.mkdir(parents=True, exist_ok=True)
     image_names, clusters = [image.name for image in pair.images], [image.cluster for image in pair.images]
-    (out / "matches.parquet").write_bytes(matches_bytes(matches, image_names, names, clusters))
-    evaluation_report(evaluation, matches, out)
+    evaluation, matches = evaluate_images(results, clusters, names, project=project, dataset_version=digest)
     evaluation = evaluation.model_copy(update={"warnings": (*pair.warnings, *evaluation.warnings)})
-    (out / "evaluation.json").write_bytes(evaluation.to_json())
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "matches.parquet").write_bytes(matches_bytes(matches, image_names, names, clusters))
+        evaluation_report(evaluation, matches, out)
+        (out / "evaluation.json").write_bytes(evaluation.to_json())
+    except OSError as error:
+        raise SettingsError(f"{out}: cannot be written ({error.strerror}): name another folder with --out") from None
     return evaluation
 
 
@@ -155,7 +162,7 @@ def sync_review(
         eval_key=key,
         thresholds=thresholds,
         rules=proposed.rules if proposed else (),
-        newest_batch=max(entries, key=lambda e: e.sample.captured_at).batch_id,
+        newest_batch=max(entries, key=lambda e: e.sample.captured_at).batch_id if entries else "",
     )
     return {view.name: f"/datasets/{project.project}?view={view.slug}" for view in views}
 

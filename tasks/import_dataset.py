@@ -16,12 +16,13 @@ from tasks.adapters.images import as_jpeg
 from tasks.adapters.labels import ImportedDataset, ImportedImage, read_dataset
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample, content_id, sample_id_of
+from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample, Split, content_id, sample_id_of
 from tasks.core.errors import ClassesDoNotOverlap, ImageUnreadable, SettingsError
 from tasks.core.settings import ProjectSettings
-from tasks.core.splits import IMPORTED, SPLIT_TAGS, assign_split, strictest
+from tasks.core.splits import IMPORTED, SPLIT_TAGS, assign_split
 
 ANNOTATOR = "import"
+STRICTEST_FIRST: tuple[Split, ...] = ("test", "calibration", "train", "excluded")
 UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=timezone.utc)  # photographs of a dataset do not say when they were taken
 
 
@@ -74,18 +75,15 @@ def take_in_dataset(project: ProjectSettings, folder: Path, renames: Mapping[str
 
 def check_classes(dataset: ImportedDataset, project: ProjectSettings, renames: Mapping[str, str], folder: Path) -> None:
     """A name that nobody has is a typo, and would leave boxes out without a word."""
+    theirs, ours = ", ".join(dataset.class_names), ", ".join(project.classes)
     for old, new in renames.items():
         if old not in dataset.class_names:
-            known = ", ".join(dataset.class_names)
-            raise SettingsError(f"--rename {old}={new}: {folder} has no class {old!r}: use one of {known}")
+            raise SettingsError(f"--rename {old}={new}: {folder} has no class {old!r}: use one of {theirs}")
         if new not in project.classes:
-            known = ", ".join(project.classes)
-            raise SettingsError(f"--rename {old}={new}: the project has no class {new!r}: use one of {known}")
-    names = {renames.get(name, name) for name in dataset.class_names}
-    if not names & set(project.classes):
+            raise SettingsError(f"--rename {old}={new}: the project has no class {new!r}: use one of {ours}")
+    if not {renames.get(name, name) for name in dataset.class_names} & set(project.classes):
         raise ClassesDoNotOverlap(
-            f"{folder}: its classes ({', '.join(dataset.class_names)}) and the project's ({', '.join(project.classes)}) "
-            f"share no name: map them with --rename old=new"
+            f"{folder}: its classes ({theirs}) and the project's ({ours}) share no name: map them with --rename old=new"
         )
 
 
@@ -135,10 +133,8 @@ def label_of(
 def each_picture_once(pairs: Iterable[tuple[Sample, Label]]) -> list[tuple[Sample, Label]]:
     """Of the same picture in several splits the strictest one: what tests must not train."""
     unique: dict[str, tuple[Sample, Label]] = {}
-    for sample, label in pairs:
-        known = unique.get(sample.sample_id)
-        if known is None or strictest([assign_split(known[0]), assign_split(sample)]) != assign_split(known[0]):
-            unique[sample.sample_id] = (sample, label)
+    for sample, label in sorted(pairs, key=lambda pair: STRICTEST_FIRST.index(assign_split(pair[0]))):
+        unique.setdefault(sample.sample_id, (sample, label))
     return list(unique.values())
 
 

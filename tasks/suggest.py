@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from prefect import task
+from pydantic import ValidationError
 
 from tasks.adapters.bucket import Bucket
+from tasks.adapters.bucket.lines import problem_of
 from tasks.adapters.manifest import StoredMatches, read_matches
+from tasks.adapters.releases import latest_release
 from tasks.central import Central, EvaluatedImages, detect_again, of_split, truths_of
 from tasks.core import layout, suggestion
 from tasks.core.bands import misses_by_image, threshold_column
 from tasks.core.entities import (
+    Batch,
     DatasetEntry,
+    DatasetVersion,
+    DeviceStatus,
     Evaluation,
     Record,
-    Release,
+    Sample,
     Suggestion,
     TrafficRecord,
     UtcTime,
     detections_from_records,
 )
-from tasks.core.errors import RecordInvalid, SettingsError
+from tasks.core.errors import DataError, ObjectMissing, RecordInvalid, SettingsError
 from tasks.core.matching import ImageResult, match
 from tasks.core.settings import CloseToThreshold, ProjectSettings, SamplingSettings
+from tasks.core.suggestion.evidence import MAX_TRAFFIC_RECORDS
 
 ENOUGH_TRAFFIC = 200  # logged frames of the live model; with fewer, labelled images stand in as unlabelled ones
 
@@ -44,7 +53,7 @@ def make_suggestion(project: ProjectSettings, model_version: str, evaluation: st
     central = Central(project)
     found = central.evaluation(evaluation)
     stored = stored_matches(central, evaluation)
-    traffic = read_traffic(central.bucket, model_version)
+    traffic = read_traffic(central, model_version)
     if len(traffic) < ENOUGH_TRAFFIC:
         traffic = random_slice_as_traffic(central, model_version, found.dataset_version)
     made = suggestion.suggest(
@@ -57,7 +66,7 @@ def make_suggestion(project: ProjectSettings, model_version: str, evaluation: st
         exploration=project.exploration,
         traffic=traffic or None,
         current=settings_in_force(central),
-        devices=max(1, len(central.bucket.children("devices"))),
+        devices=max(1, len(devices_of_group(central))),
         seed=project.seed,
     )
     central.bucket.write_record(layout.suggestion(made.suggestion), made)
@@ -68,14 +77,7 @@ def suggest_from_files(
     evaluation: Path, budget: float, frames_a_day: float, traffic: Path | None, exploration: float = 0.2, seed: int = 0
 ) -> Suggestion:
     """The same from the folder of `edgeloop evaluate` and a traffic log of JSON lines."""
-    try:
-        found = Evaluation.model_validate_json((evaluation / "evaluation.json").read_bytes())
-        stored = read_matches((evaluation / "matches.parquet").read_bytes(), str(evaluation / "matches.parquet"))
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise SettingsError(
-            f"{evaluation}: is not the folder of an evaluation ({reason}): make one with edgeloop evaluate --out"
-        ) from None
+    found, stored = read_evaluation_folder(evaluation)
     return suggestion.suggest(
         stored.matches,
         stored.clusters,
@@ -89,6 +91,26 @@ def suggest_from_files(
     )
 
 
+def read_evaluation_folder(folder: Path) -> tuple[Evaluation, StoredMatches]:
+    """What `edgeloop evaluate` wrote. Raises SettingsError for a folder that it did not write, or not as one whole."""
+    try:
+        found = Evaluation.model_validate_json((folder / "evaluation.json").read_bytes())
+        stored = read_matches((folder / "matches.parquet").read_bytes(), "matches.parquet")
+    except OSError as error:
+        reason = f"{Path(error.filename or folder).name}: {error.strerror}"
+    except ValidationError as error:
+        reason = f"evaluation.json: {problem_of(error)}"
+    except RecordInvalid as error:
+        reason = str(error)
+    else:
+        if (stored.matches.images, stored.class_names) == (found.images, tuple(found.classes)):
+            return found, stored
+        reason = "evaluation.json and matches.parquet are of different evaluations"
+    raise SettingsError(
+        f"{folder}: is not the folder of an evaluation ({reason}): make one with edgeloop evaluate --out"
+    )
+
+
 def stored_matches(central: Central, evaluation: str) -> StoredMatches:
     key = layout.evaluation_file(evaluation, "matches.parquet")
     return read_matches(central.bucket.get(key), key)
@@ -96,24 +118,54 @@ def stored_matches(central: Central, evaluation: str) -> StoredMatches:
 
 def settings_in_force(central: Central) -> SamplingSettings:
     """What devices obey now; the project's own before the first release."""
-    number = central.bucket.latest_number(lambda n: layout.release(central.project.group, n))
-    if number == 0:
-        return central.project.sampling
-    return central.bucket.read_record(layout.release(central.project.group, number), Release).settings
+    live = latest_release(central.bucket, central.project.group)
+    return live.settings if live else central.project.sampling
+
+
+def devices_of_group(central: Central) -> list[str]:
+    """The devices that obey this project's releases, by their own word. Imported datasets are none."""
+    found = []
+    for device in devices(central.bucket):
+        try:
+            status = central.bucket.read_record(layout.device_status(device), DeviceStatus)
+        except (ObjectMissing, RecordInvalid):
+            continue
+        if status.group == central.project.group:
+            found.append(device)
+    return found
+
+
+def devices(bucket: Bucket) -> list[str]:
+    return [name for name in bucket.children("devices") if layout.NAME.match(name)]
 
 
 # --- traffic ---------------------------------------------------------------------------------------------------------
 
 
-def read_traffic(bucket: Bucket, model_version: str) -> list[TrafficRecord]:
-    """What all devices logged of frames that this model saw."""
+def read_traffic(central: Central, model_version: str) -> list[TrafficRecord]:
+    """What devices logged of frames that this model saw, the newest of each device first."""
+    return [
+        record for device in devices(central.bucket) for record in traffic_of(central.bucket, device, model_version)
+    ]
+
+
+def traffic_of(bucket: Bucket, device: str, model_version: str) -> list[TrafficRecord]:
+    """One device's records, read backwards from the newest log until there are enough or another model's logs begin.
+
+    A damaged log, or a line of it, is passed over: the others are a uniform sample without it.
+    """
     records: list[TrafficRecord] = []
-    for device in bucket.children("devices"):
-        number = 1
-        while bucket.exists(layout.traffic(device, number)):
+    number = bucket.latest_number(partial(layout.traffic, device))
+    while number and len(records) < MAX_TRAFFIC_RECORDS:
+        try:
             lines, _ = bucket.read_lines(layout.traffic(device, number), TrafficRecord)
-            records += [record for record in lines if record.model_version == model_version]
-            number += 1
+        except RecordInvalid:
+            lines = []
+        own = [record for record in lines if record.model_version == model_version]
+        if lines and not own:
+            break
+        records += own
+        number -= 1
     return records
 
 
@@ -144,18 +196,18 @@ def traffic_record(images: EvaluatedImages, row: int, model_version: str, floor:
 
 def traffic_from_file(path: Path) -> list[TrafficRecord]:
     """A traffic log of JSON lines; a bad line is an error that names it, for a file is given on purpose."""
-    records = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror}): name a traffic log of JSON lines") from None
+    records = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             records.append(TrafficRecord.model_validate_json(line))
-        except ValueError as error:
-            raise RecordInvalid(
-                f"{path} line {number}: {str(error).splitlines()[1]}: mend or remove the line"
-            ) from None
+        except ValidationError as error:
+            raise RecordInvalid(f"{path} line {number}: {problem_of(error)}: mend or remove the line") from None
     return records
 
 
@@ -195,39 +247,59 @@ def score_forecast(
     central = Central(project)
     made = central.bucket.read_record(layout.suggestion(suggestion_id), Suggestion)
     version = f"{project.group}/{release_number}"
-    entries = central.entries(dataset_version)
-    collected = [entry for entry in entries if entry.sample.settings_version == version]
+    entries = [e for e in central.entries(dataset_version) if e.sample.settings_version == version]
     rules = {s.name for s in made.settings.sampling_strategies if isinstance(s, CloseToThreshold)}
-    by_rule = [entry for entry in collected if rules & set(entry.sample.matched)]
-    at_random = [entry for entry in collected if entry.sample.random_slice]
+    by_rule = [entry for entry in entries if rules & set(entry.sample.matched)]
+    at_random = [entry for entry in entries if entry.sample.random_slice]
+
+    collected = samples_of_batches(central, dataset_version, version)
     days = days_of(collected)
-    score = {"images_a_day": len(collected) / days, "images_a_day_random": len(at_random) / days} if days else {}
+    drawn = sum(sample.random_slice for sample in collected)
+    score = {"images_a_day": len(collected) / days, "images_a_day_random": drawn / days} if days else {}
+    if not made.settings.persist_predictions:
+        return score  # what the device's model saw was not kept
     for name, group in (("", by_rule), ("_random", at_random)):
         figures = miss_figures(group, made.settings.thresholds, project.classes)
         score |= {f"{figure}{name}": value for figure, value in figures.items()}
     return score
 
 
-def days_of(entries: Sequence[DatasetEntry]) -> float:
-    """The time that samples span, in days."""
-    moments = [entry.sample.captured_at for entry in entries]
-    return (max(moments) - min(moments)).total_seconds() / 86_400 if moments else 0.0
+def samples_of_batches(central: Central, dataset_version: str, settings_version: str) -> list[Sample]:
+    """All samples that were collected under some settings, labelled or not, in the batches of a dataset version."""
+    dataset = central.bucket.read_record(layout.dataset(dataset_version), DatasetVersion)
+    batches = (central.bucket.read_record(layout.batch(batch), Batch) for batch in dataset.batches)
+    found = {s.sample_id: s for batch in batches for s in batch.samples if s.settings_version == settings_version}
+    return list(found.values())
+
+
+def days_of(samples: Sequence[Sample]) -> float:
+    """The time that it took to collect samples, in days: what they span, and one mean gap more; 0 for less than two.
+
+    Without the gap, the n - 1 gaps between n samples would count as n. Samples of a clock that was not right yet say
+    nothing of time.
+    """
+    moments = [sample.captured_at for sample in samples if not sample.clock_suspect]
+    if len(moments) < 2:
+        return 0.0
+    timed = (max(moments) - min(moments)).total_seconds() / 86_400 * len(moments) / (len(moments) - 1)
+    return timed * len(samples) / len(moments)
 
 
 def miss_figures(
     entries: Sequence[DatasetEntry], thresholds: dict[str, float], class_names: tuple[str, ...]
 ) -> dict[str, float]:
-    """Share of images with a miss, misses an image and misses a box; nothing for no image."""
-    if not entries:
+    """Share of images with a miss, misses an image and misses a box; nothing for no image.
+
+    An image whose detections or label cannot be used, say with a coordinate that is no number, is left out.
+    """
+    results = []
+    for entry in entries:
+        detections = detections_from_records(entry.sample.detections, class_names)
+        with suppress(DataError):
+            results.append(ImageResult(detections, truths_of(entry.label, class_names)))
+    if not results:
         return {}
-    matches = match(
-        [
-            ImageResult(
-                detections_from_records(entry.sample.detections, class_names), truths_of(entry.label, class_names)
-            )
-            for entry in entries
-        ]
-    )
+    matches = match(results)
     misses = misses_by_image(matches, threshold_column(thresholds, class_names))
     boxes = len(matches.truths)
     return {

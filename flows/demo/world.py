@@ -71,8 +71,8 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str, day: int = Y
         classes=YARD_CLASSES,
         first_model=model,
         frames_a_day=day,
-        budget=round(0.12 * day),
-        cold_start=0.12,
+        budget=round((0.12 if day == YARD_DAY else 0.3) * day),
+        cold_start=0.12 if day == YARD_DAY else 0.3,
         minimum_labels=40,
         training=TrainingSettings(
             weights=str(checkpoint), epochs=12, imgsz=256, batch=16, lr0=0.002, workers=0, seed=seed, device="cpu"

@@ -14,15 +14,20 @@ from tasks.adapters.labels import read_dataset
 from tasks.core.errors import SettingsError
 from tasks.core.settings import DeviceSettings, ProjectSettings, SamplingSettings, load_sampling_settings, validated
 
+# PyYAML raises more than its own errors, on an impossible date or a broken `!!int`; JSON on a number without end.
+NOT_READABLE = (yaml.YAMLError, ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+
 
 def read_mapping(path: Path) -> Any:
     """The content of a YAML or JSON file; SettingsError with line and column when it is neither."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SettingsError(f"{path}: there is no such file: name an existing settings file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read ({error}): check the file") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}): name a settings file") from None
     try:
         return json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except json.JSONDecodeError as error:
@@ -30,8 +35,8 @@ def read_mapping(path: Path) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise SettingsError(f"{path}: line {line}: is not YAML ({error.problem}): mend it there") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: is not YAML ({error}): mend it") from None
+    except NOT_READABLE as error:
+        raise SettingsError(f"{path}: cannot be understood ({error}): mend it") from None
 
 
 def read_project(path: Path) -> ProjectSettings:
@@ -51,20 +56,39 @@ def read_sampling(path: Path) -> tuple[SamplingSettings, list[str]]:
     return load_sampling_settings(read_mapping(path), str(path))
 
 
-def project_for_import(path: Path, dataset: Path, renames: Mapping[str, str], model: Path | None) -> None:
-    """Write a project file with the classes of a dataset, for a user who has none yet."""
+def project_for_import(
+    path: Path,
+    dataset: Path,
+    renames: Mapping[str, str],
+    model: Path | None,
+    model_classes: str | tuple[str, ...] | None = None,
+) -> None:
+    """Write a project file with the classes of a dataset, for a user who has none yet.
+
+    Raises LabelsInvalid for a folder that is no dataset and SettingsError where the file cannot be written.
+    """
     names = [renames.get(name, name) for name in read_dataset(dataset).class_names]
-    name = re.sub(r"[^a-z0-9]+", "-", dataset.resolve().name.lower()).strip("-") or "project"
-    content = {"project": name[:63], "bucket": "bucket", "classes": list(dict.fromkeys(names))}
+    name = re.sub(r"[^a-z0-9]+", "-", dataset.resolve().name.lower())[:63].strip("-") or "project"
+    content = {"project": name, "bucket": "bucket", "classes": list(dict.fromkeys(names))}
     if model is not None:
         content["first_model"] = str(model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "# Made by edgeloop import. configs/project.yaml of edgeloop shows every field with its default.\n"
-        + yaml.safe_dump(content, sort_keys=False)
-    )
+    if model_classes:
+        content["model_classes"] = model_classes if isinstance(model_classes, str) else list(model_classes)
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            f"# Made by edgeloop import. configs/project.yaml of edgeloop shows every field with its default.\n{text}",
+            encoding="utf-8",
+        )
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be written ({error.strerror}): name another --config") from None
 
 
 def bucket_url(bucket: str) -> str:
     """A plain folder as a `file://` URL; URLs stay as they are."""
-    return bucket if "://" in bucket else Path(bucket).absolute().as_uri()
+    if "://" in bucket:
+        return bucket
+    if re.match(r"(file|s3|https?):", bucket):
+        raise SettingsError(f"bucket {bucket!r}: write file:///absolute/folder, s3://bucket/prefix or a plain folder")
+    return Path(bucket).expanduser().absolute().as_uri()

@@ -1,4 +1,8 @@
-"""Work done in advance: a frame as a model's input, made in its capture thread while the model runs on another frame."""
+"""What is done of a frame before it is decided: its letterbox in its capture thread, the model in a thread of its own.
+
+All of it is for the model that was in force at that time. The main loop may have exchanged it since, and then detects
+anew; so it does where something went wrong here, and then meets and counts the same.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +18,42 @@ from tasks.core.errors import ImageUnreadable
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """A frame as the input of one detector's model."""
+    """A frame as the input of one detector's model, and perhaps already what the model made of it."""
 
     detector: AnyDetector
     prepared: Prepared
 
 
-def prepare(frame: Frame, detector: AnyDetector) -> Ahead | None:
-    """A frame as the detector's input; None for one that cannot be, which whoever detects in it meets and counts."""
-    try:
-        return Ahead(detector, detector.prepare(frame.pixels))
-    except (ImageUnreadable, cv2.error, MemoryError):
-        return None
+@dataclass(slots=True)
+class Captured:
+    """A frame on its way from its camera to the decision."""
+
+    frame: Frame
+    is_live: bool
+    ahead: Ahead | None = None
 
 
-def detect(frame: Frame, ahead: Ahead | None, detector: AnyDetector) -> Detections:
-    """What the detector sees in a frame. What was prepared for another one, before an exchange, is of no use to it."""
+def prepare(captured: Captured, detector: AnyDetector) -> None:
+    """Make the frame this detector's input. A stub has none; what is no frame is left as it is."""
+    captured.ahead = None
+    if not detector.is_stub:
+        try:
+            captured.ahead = Ahead(detector, detector.prepare(captured.frame.pixels))
+        except (ImageUnreadable, cv2.error, MemoryError):
+            return
+
+
+def run(captured: Captured, detector: AnyDetector) -> None:
+    """Run this detector's model on the frame. Raises what the model raises."""
+    if captured.ahead is None or captured.ahead.detector is not detector:
+        prepare(captured, detector)
+    if captured.ahead is not None:
+        detector.run(captured.ahead.prepared)
+
+
+def detect(captured: Captured, detector: AnyDetector) -> Detections:
+    """What this detector sees in the frame. What was done for another detector, before an exchange, is of no use."""
+    ahead = captured.ahead
     if ahead is None or ahead.detector is not detector:
-        return detector.detect(frame.pixels)
+        return detector.detect(captured.frame.pixels)
     return detector.detect_prepared(ahead.prepared)

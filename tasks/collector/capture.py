@@ -13,12 +13,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from tasks.adapters.camera import Source
-from tasks.collector.ahead import Ahead
+from tasks.collector.ahead import Captured
 from tasks.collector.config import Position
 from tasks.collector.tally import Tally
 from tasks.core.entities import Frame
@@ -34,15 +33,6 @@ class OpenSource(Protocol):
     """How a source is opened: `camera.open_source`, or a test's."""
 
     def __call__(self, source: str, camera: str, *, start: datetime | None, time_scale: float) -> Source: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """A frame on its way to the detector. ahead: it as the input of a model, where that is made in advance."""
-
-    frame: Frame
-    is_live: bool
-    ahead: Ahead | None = None
 
 
 class FrameQueue:
@@ -93,7 +83,7 @@ class FrameQueue:
                         self._changed.notify_all()
                         return item
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._open_lanes:
+                if left <= 0 or self._closed or not self._open_lanes:
                     return None
                 self._changed.wait(left)
 
@@ -108,16 +98,11 @@ class FrameQueue:
             self._closed = True
             self._changed.notify_all()
 
-    def is_empty(self, camera: str) -> bool:
-        """No frame of this camera waits."""
-        with self._changed:
-            return not self._lanes[camera]
-
     @property
     def is_finished(self) -> bool:
-        """All cameras have ended and no frame waits."""
+        """No frame waits, and none will come."""
         with self._changed:
-            return not self._open_lanes and not any(self._lanes.values())
+            return (self._closed or not self._open_lanes) and not any(self._lanes.values())
 
 
 class CaptureThread(threading.Thread):
@@ -130,9 +115,9 @@ class CaptureThread(threading.Thread):
         tally: Tally,
         position: Position | None,
         open_this: Callable[[], Source],
-        prepare: Callable[[Frame], Ahead | None],
+        prepare: Callable[[Captured], None],
     ) -> None:
-        """prepare: makes a frame of a recording the input of the model in force."""
+        """prepare: makes a frame of a recording the input of the model in force, while that runs on another frame."""
         super().__init__(name=f"capture-{settings.name}", daemon=True)
         self._settings = settings
         self._queue = queue
@@ -146,6 +131,7 @@ class CaptureThread(threading.Thread):
         self.camera = settings.name
         self.failure: EdgeloopError | None = None
         self.came_to_its_end = False
+        self.last_index: int | None = None  # of the last frame of a recording that was handed over
         self._last_frame = time.monotonic()
         tally.count_also(self._skipped_of_recording, rebuilt=True)
         tally.count_also(self._skipped_of_live)
@@ -209,9 +195,12 @@ class CaptureThread(threading.Thread):
             self.came_to_its_end = not self._stopping.is_set()
 
     def _hand_over(self, frame: Frame, is_live: bool) -> bool:
+        captured = Captured(frame, is_live)
         if is_live:
-            return self._queue.put_latest(Captured(frame, is_live))
-        return self._queue.put_and_wait(Captured(frame, is_live, self._prepare(frame)))
+            return self._queue.put_latest(captured)
+        self._prepare(captured)
+        self.last_index = frame.index
+        return self._queue.put_and_wait(captured)
 
     def _skipped_of_recording(self) -> Mapping[str, int]:
         before = self._position.skipped_before

@@ -13,6 +13,7 @@ from tasks.adapters.outbox import DeviceLock, Outbox
 from tasks.adapters.releases import InstalledRelease, installed_release
 from tasks.collector.capture import CaptureThread, FrameQueue, OpenSource
 from tasks.collector.config import INSTALLED_FOLDER, CollectorConfig, CollectorState, Position, read_state, write_state
+from tasks.collector.inference import InferenceThread
 from tasks.collector.orders import Orders
 from tasks.collector.pipeline import Pipeline
 from tasks.collector.runner import OpenDetector, Runner, RunnerFactory
@@ -100,11 +101,12 @@ class Collector:
         self._queue = FrameQueue([c.name for c in self._device.cameras])
         self._tally.count_also(lambda: {"live frame replaced by a newer one": self._queue.replaced})
         self._captures = self._captures_from(positions)
+        self._inference = InferenceThread(self._queue, self._pipeline.run_model)
         self._uploader = Uploader(
             self._device, self._bucket, self._outbox, self._spooler.traffic_folder, self._tally, self._status
         )
         write_status(self._folder, self._status())  # whoever started us waits for it
-        for thread in (self._spooler, self._uploader, *self._captures):
+        for thread in (self._spooler, self._uploader, self._inference, *self._captures):
             thread.start()
 
     def _start_orders(self) -> None:
@@ -179,10 +181,10 @@ class Collector:
             self._tick()
             if self._orders is not None and (runner := self._orders.take()) is not None:
                 self._pipeline.swap(runner)
-            item = self._queue.get(_LOOK_UP_S)
-            if item is not None:
-                self._pipeline.decide(item)
-            elif self._queue.is_finished and not self._waits_for_more():
+            captured = self._inference.get(_LOOK_UP_S)
+            if captured is not None:
+                self._pipeline.decide(captured)
+            elif self._inference.is_finished and not self._waits_for_more():
                 return
 
     def _is_enough(self) -> bool:
@@ -258,12 +260,14 @@ class Collector:
         self._queue.close()
         self._stop_orders()
         while not self._is_enough() and time.monotonic() < deadline - _DRAIN_S / 2:
-            item = self._queue.get(0)
-            if item is None:
+            captured = self._inference.get(_LOOK_UP_S)
+            if captured is not None:
+                self._pipeline.decide(captured)
+            elif self._inference.is_finished:
                 break
-            self._pipeline.decide(item)
-        for capture in self._captures:
-            capture.join(timeout=0.2)
+        self._inference.stop()
+        for thread in (*self._captures, self._inference):
+            thread.join(timeout=0.2)
         self._note_where_recordings_stand()
 
     def _note_where_recordings_stand(self) -> None:
@@ -272,8 +276,8 @@ class Collector:
         A collector that follows does not end with its recordings, so being started again is no wish to see them again.
         """
         for capture in self._captures:
-            is_through = capture.came_to_its_end and self._queue.is_empty(capture.camera)
-            if is_through and not self._config.follow:
+            has_all = self._pipeline.positions.has_decided(capture.camera, capture.last_index)
+            if capture.came_to_its_end and has_all and not self._config.follow:
                 self._pipeline.positions.forget(capture.camera)
             else:
                 self._pipeline.positions.note_skipped(capture.camera, capture.skipped())

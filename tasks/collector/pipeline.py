@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.collector import ahead
-from tasks.collector.ahead import Ahead
-from tasks.collector.capture import Captured
+from tasks.collector.ahead import Captured
 from tasks.collector.clock import ClockWatch
 from tasks.collector.config import Position
 from tasks.collector.keeping import Kept, is_logged, observation_of, traffic_record
@@ -29,7 +28,7 @@ _TRAFFIC_HELD = 5000  # at most while the disk is behind
 
 
 class Pipeline:
-    """Used by the main loop alone, but for `prepare` and for what it is told to count."""
+    """Used by the main loop alone, but for `prepare`, `run_model`, and for what it is told to count."""
 
     def __init__(
         self,
@@ -57,16 +56,20 @@ class Pipeline:
         self._traffic: list[TrafficRecord] = []
         self._traffic_since = time.monotonic()
 
-    def prepare(self, frame: Frame) -> Ahead | None:
-        """A frame as the input of the model in force; for capture threads, while the model runs on another frame."""
-        return ahead.prepare(frame, self.runner.detector)
+    def prepare(self, captured: Captured) -> None:
+        """Make a frame the input of the model in force; for capture threads."""
+        ahead.prepare(captured, self.runner.detector)
+
+    def run_model(self, captured: Captured) -> None:
+        """Run the model in force on a frame, in advance; for the inference thread."""
+        ahead.run(captured, self.runner.detector)
 
     def decide(self, captured: Captured) -> None:
         """Detect, sample, and hand over what is kept. Nothing that goes wrong with one frame stops the next."""
         self._tally.took_frame()
         frame, is_live = captured.frame, captured.is_live
         try:
-            detections = ahead.detect(frame, captured.ahead, self.runner.detector)
+            detections = ahead.detect(captured, self.runner.detector)
             decision = self._sampler.decide(self._observation(frame, detections))
             self._log_traffic(frame, detections, decision)
         except Exception as error:  # noqa: BLE001 - this loop must not die: counted, reported, the next frame comes

@@ -8,7 +8,7 @@ from tasks.collector.config import Position
 
 
 class Positions:
-    """The place of each camera's recording. Noted for every frame, so that is one number; records are made when asked."""
+    """The place in each camera's recording: a number, noted for every frame, and a record when it is asked for."""
 
     def __init__(self, sources: Mapping[str, str], before: Mapping[str, Position]) -> None:
         """sources: by camera. before: where the last run stood; what it knew of another source counts for nothing."""
@@ -30,6 +30,10 @@ class Positions:
         """The recording came to its end: the next run begins it anew."""
         self._next.pop(camera, None)
         self._before.pop(camera, None)
+
+    def has_decided(self, camera: str, index: int | None) -> bool:
+        """Has this run decided frame `index`? None is the last frame of a run that read none."""
+        return index is None or self._next.get(camera, 0) > index
 
     def of(self, camera: str) -> Position | None:
         """Where a camera's recording stands; None where nothing of it has been decided."""

@@ -44,19 +44,24 @@ class DetectorSettings:
 
 @dataclass(frozen=True, slots=True)
 class BoundInput:
-    """An input buffer, bound to the session of one model."""
+    """An input buffer and an output of its own, bound to the session of one model."""
 
     buffer: InputBuffer
+    output: NDArray[Any]
     binding: ort.IOBinding
     model: _LoadedModel
 
 
 @dataclass(slots=True)
 class Prepared:
-    """A frame as a model's input, and how it lies there; empty for the stub, and after it was detected in."""
+    """A frame as a model's input, and how it lies there; empty for the stub, and after it was detected in.
+
+    has_run: the model's output for it is there, too.
+    """
 
     input: BoundInput | None
     letterbox: Letterbox
+    has_run: bool = False
 
 
 class Detector:
@@ -65,8 +70,8 @@ class Detector:
     model_version: 16 hex of the file's sha256, or "stub". class_names: what the class ids of its Detections mean.
     surplus_classes: the model's classes that the project lacks, ignored. missing_classes: the project's classes that
     the model cannot see. image_size: (height, width) of the model's input. format: ultralytics, ultralytics-nms-free,
-    yolox or stub. settings: may be exchanged between two frames. Equal frames give equal Detections. One thread may
-    detect while another prepares the next frames; two must not detect at the same time.
+    yolox or stub. settings: may be exchanged between two frames. Equal frames give equal Detections. Threads may share
+    a detector, and the steps of a frame, `prepare`, `run` and `detect_prepared`, may each be done by another one.
     """
 
     def __init__(
@@ -112,7 +117,7 @@ class Detector:
         return Prepared(bound, bound.buffer.write(pixels))
 
     def detect_prepared(self, prepared: Prepared) -> Detections:
-        """What the model sees in a frame that this detector has prepared, once for each.
+        """What the model sees in a frame that this detector has prepared, and maybe run on already; once for each.
 
         Raises ModelError for a frame that another detector has prepared, as around an exchange of models.
         """
@@ -123,12 +128,16 @@ class Detector:
         return detections
 
     def run(self, prepared: Prepared) -> NDArray[np.float32]:
-        """Run the model on a prepared frame. The array is the detector's own and is overwritten by the next run."""
-        return self._loaded.run(prepared.input)
+        """The model's output for a prepared frame, run only once; the frame's own until it is detected in.
+
+        Raises ModelError when the model fails, and for a frame that another detector has prepared.
+        """
+        return self._loaded.run(prepared)
 
     def decode(self, output: NDArray[np.float32], letterbox: Letterbox) -> Detections:
-        """The model's output as Detections in the frame's pixels."""
+        """The model's output as Detections in the frame's pixels. Raises ModelError for what is none."""
         format_, settings = self._loaded.format, self.settings
+        _check_finite(output, self._loaded.file.where)
         candidates = self._of_the_project(format_.decode(output, settings.confidence_floor))
         if not len(candidates.confidence):  # most frames of most cameras
             return Detections.empty(self.class_names)
@@ -151,6 +160,7 @@ class Detector:
         prepared = self.prepare(pixels)
         output = self.run(prepared).copy()
         self._model.give_back(prepared)
+        _check_finite(output, self._model.file.where)
         return output
 
     @property
@@ -167,7 +177,7 @@ class Detector:
 
 
 class _LoadedModel:
-    """A session with its inputs and its output bound to buffers that are allocated once.
+    """A session whose inputs and outputs are bound to buffers that are used again for later frames.
 
     `InferenceSession.run` would allocate and copy the output of every frame: 1% of a small model's time (measured).
     """
@@ -175,7 +185,6 @@ class _LoadedModel:
     def __init__(self, file: ModelFile, format_: ModelFormat) -> None:
         self.file = file
         self.format = format_
-        self._output: NDArray[Any] = np.zeros(file.output_shape, file.output_type)
         self._free: deque[BoundInput] = deque()  # its append and pop are atomic
 
     def free_input(self) -> BoundInput:
@@ -190,25 +199,32 @@ class _LoadedModel:
             self._free.append(prepared.input)
             prepared.input = None
 
-    def run(self, bound: BoundInput | None) -> NDArray[np.float32]:
+    def run(self, prepared: Prepared) -> NDArray[np.float32]:
+        bound = prepared.input
         if bound is None or bound.model is not self:
             raise ModelError(f"{self.file.where}: the frame was not prepared by this detector: prepare it again")
-        try:
-            self.file.session.run_with_iobinding(bound.binding)
-        except ORT_ERRORS as error:
-            raise ModelError(f"{self.file.where}: the model failed on a frame: {first_line(error)}") from None
-        with np.errstate(invalid="ignore"):
-            extremes = float(self._output.min()), float(self._output.max())  # NaN passes through both
-        if not all(map(math.isfinite, extremes)):
-            raise ModelError(f"{self.file.where}: the model's output holds NaN or infinity: go back to another model")
-        return self._output.astype(np.float32, copy=False)
+        if not prepared.has_run:
+            try:
+                self.file.session.run_with_iobinding(bound.binding)
+            except ORT_ERRORS as error:
+                raise ModelError(f"{self.file.where}: the model failed on a frame: {first_line(error)}") from None
+            prepared.has_run = True
+        return bound.output.astype(np.float32, copy=False)
 
     def _bind(self, buffer: InputBuffer) -> BoundInput:
         file, tensor = self.file, buffer.tensor
+        output: NDArray[Any] = np.zeros(file.output_shape, file.output_type)
         binding = file.session.io_binding()
         binding.bind_input(file.input_name, "cpu", 0, file.input_type, tensor.shape, tensor.ctypes.data)
-        binding.bind_output(file.output_name, "cpu", 0, file.output_type, self._output.shape, self._output.ctypes.data)
-        return BoundInput(buffer, binding, self)
+        binding.bind_output(file.output_name, "cpu", 0, file.output_type, output.shape, output.ctypes.data)
+        return BoundInput(buffer, output, binding, self)
+
+
+def _check_finite(output: NDArray[np.float32], where: str) -> None:
+    with np.errstate(invalid="ignore"):
+        extremes = float(output.min()), float(output.max())  # NaN passes through both
+    if not all(map(math.isfinite, extremes)):
+        raise ModelError(f"{where}: the model's output holds NaN or infinity: go back to another model")
 
 
 def _check(candidates: Candidates, where: str) -> None:
