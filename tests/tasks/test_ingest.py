@@ -16,9 +16,9 @@ from tests.tasks.stages import NOON, a_picture, a_project, a_sample, commit
 find, ingest, save = find_devices.fn, ingest_device.fn, save_turn.fn
 
 
-@pytest.fixture(params=["file", "s3"])
-def project(request, tmp_path):
-    return a_project(tmp_path, bucket=fresh_s3_url(request) if request.param == "s3" else "")
+@pytest.fixture
+def project(tmp_path):
+    return a_project(tmp_path)
 
 
 def batches_of(project) -> dict[str, Batch]:
@@ -51,8 +51,10 @@ def test_only_what_is_new_is_taken_in(project):
     assert find(project) == ["edge-1"]
 
 
-def test_a_crash_before_the_cursor_makes_the_same_batches_again(project):
+@pytest.mark.parametrize("kind", ["file", "s3"])
+def test_a_crash_before_the_cursor_makes_the_same_batches_again(kind, request, tmp_path):
     """Batches whose cursor was never written are made again under the same ids, and none is doubled."""
+    project = a_project(tmp_path, bucket=fresh_s3_url(request) if kind == "s3" else "")
     commit(project, 1, [a_sample(n) for n in range(5)])
     first = ingest(project, "edge-1")
     before = batches_of(project)
