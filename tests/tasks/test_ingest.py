@@ -4,6 +4,7 @@ import gzip
 
 import pytest
 
+from tasks.adapters.bucket import Bucket
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import Batch, Turn
@@ -32,7 +33,7 @@ def record(project, *names: str, number: int = 1) -> None:
 
 
 def test_only_what_is_new_is_taken_in(project):
-    """Each segment becomes part of a batch once; a call without news reads one key of the device and writes nothing."""
+    """Each segment becomes part of a batch once; later calls name nothing again."""
     assert find(project) == []
     commit(project, 1, [a_sample(0), a_sample(1)])
     commit(project, 2, [a_sample(2)])
@@ -62,6 +63,27 @@ def test_a_crash_before_the_cursor_makes_the_same_batches_again(kind, request, t
     assert ingest(project, "edge-1") == first
     assert batches_of(project) == before
     assert len(before) == 2  # three images a batch at most
+
+
+def test_ingest_costs_what_is_new(project, monkeypatch):
+    """With nothing new, two reads and no write, however many segments, batches and turns there were."""
+    for number in range(1, 31):
+        commit(project, number, [a_sample(number)])
+    record(project, *ingest(project, "edge-1").batches)
+    ingest(project, "edge-1")
+    calls = []
+    for verb in ("get", "put", "create", "exists", "list", "children"):
+        monkeypatch.setattr(Bucket, verb, counted(getattr(Bucket, verb), verb, calls))
+    ingest(project, "edge-1")
+    assert calls == [("get", layout.ingest_cursor("edge-1")), ("get", layout.segment("edge-1", 31))]
+
+
+def counted(method, verb, calls):
+    def call(bucket, key, *arguments):
+        calls.append((verb, key))
+        return method(bucket, key, *arguments)
+
+    return call
 
 
 def test_a_crash_after_the_cursor_loses_no_batch(project):
@@ -153,7 +175,9 @@ def test_batches_follow_the_batching_strategy_and_hold_each_image_once(tmp_path)
     """By name, at most max_images each, in the order of time; an image that came twice is one sample."""
     project = a_project(tmp_path)
     samples = [a_sample(n, batch="yard_2026_05_01") for n in (4, 3, 2, 1)] + [a_sample(9, batch="Höfe/../x")]
-    batches = make_batches([*samples, a_sample(4, batch="yard_2026_05_01"), a_sample(9, batch="again")], project, "edge-1")
+    batches = make_batches(
+        [*samples, a_sample(4, batch="yard_2026_05_01"), a_sample(9, batch="again")], project, "edge-1"
+    )
     assert [len(batch.samples) for batch in batches] == [1, 3, 1]
     assert [s.captured_at.minute for s in batches[1].samples] == [1, 2, 3]
     assert batches[0].batch_id.startswith("again-edge-1-")
