@@ -6,6 +6,7 @@ Modules are imported inside the commands: `edgeloop explain` must not wait for P
 from __future__ import annotations
 
 import getpass
+import logging
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,8 @@ app = typer.Typer(
 
 def main() -> None:
     """The console script."""
+    for logger in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(logger).addFilter(without_traceback)
     try:
         app()
     except EdgeloopError as error:
@@ -44,6 +47,13 @@ def main() -> None:
         raise
     except BrokenPipeError:
         sys.exit(0)  # the reader has seen enough
+
+
+def without_traceback(record: logging.LogRecord) -> bool:
+    """Runs log what ended them; an error that is meant for the user's eyes is told in its line, by `fail`."""
+    if record.exc_info and isinstance(record.exc_info[1], EdgeloopError):
+        record.exc_info = None
+    return True
 
 
 def fail(error: EdgeloopError) -> None:

@@ -37,12 +37,13 @@ class Imported(BaseModel):
     report: tuple[str, ...]
 
 
-@task(task_run_name="import {folder}", retries=1, retry_delay_seconds=5)
+@task(task_run_name="import {folder}")
 def take_in_dataset(project: ProjectSettings, folder: Path, renames: Mapping[str, str]) -> Imported:
     """Images to the bucket, their labels as a revision of batches.
 
     Importing the same dataset again changes nothing, also from a copy; where its labels were mended, they become the
-    next revision. Classes that were added to the project since make new batches.
+    next revision. Classes that were added to the project since make new batches. Not retried: a person waits, and what
+    may pass the bucket itself tries again.
     """
     dataset = read_dataset(folder)
     check_classes(dataset, project, renames, folder)

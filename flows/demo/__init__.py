@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tasks.core.errors import SettingsError
 def run_demo(folder: Path, *, seed: int, data: Path | None, model: str, weights: Path | None, quick: bool) -> None:
     """Play a demo to its page. Raises an error of one line for what cannot be played."""
     check_inputs(data, model, weights)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers and collector are ended then too
     arguments = DemoArguments(
         seed=seed,
         data=str(data.resolve()) if data else "",

@@ -31,6 +31,8 @@ YARD_CLASSES = ("container", "truck")
 YARD_CAMERAS = 4
 YARD_DAY = 2_000  # frames a day, over all cameras
 QUICK_YARD_DAY = 400
+# A hundred images are seven batches an epoch: step after each batch, and warm up for one epoch instead of three.
+FEW_IMAGES = {"nbs": 16, "warmup_epochs": 1}
 PHOTOGRAPH_CAMERAS = 8  # photographs are dealt out, so that an hour of a camera holds few of them
 
 
@@ -75,7 +77,15 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str, day: int = Y
         cold_start=0.12 if day == YARD_DAY else 0.3,
         minimum_labels=40,
         training=TrainingSettings(
-            weights=str(checkpoint), epochs=12, imgsz=256, batch=16, lr0=0.002, workers=0, seed=seed, device="cpu"
+            weights=str(checkpoint),
+            epochs=12,
+            imgsz=256,
+            batch=16,
+            lr0=0.004,
+            workers=0,
+            seed=seed,
+            device="cpu",
+            extra=FEW_IMAGES,
         ),
     )
     sources = [
@@ -138,6 +148,7 @@ def photographs(folder: Path, data: Path, seed: int, weights: Path | None, model
             workers=0,
             seed=seed,
             device="cpu",
+            extra=FEW_IMAGES,
         ),
     )
     if model != "stub":

@@ -3,6 +3,7 @@
 import hashlib
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -281,6 +282,44 @@ def test_frames_prepared_ahead_give_what_detect_gives(tmp_path):
         detector.settings = DetectorSettings(confidence_floor=1)
         detector.detect_prepared(prepared)  # gives the buffer back, so that it is used again
     thread.join()
+
+
+def test_frames_run_ahead_keep_their_outputs_apart(tmp_path):
+    """Outputs of several frames wait side by side, each decoded later and in any order to what `raw_output` gives."""
+    detector = open_detector(saved(picture_model(), tmp_path), project_classes=None)
+    frames = [probe_frame(40 + 9 * i, 70 + 5 * i) for i in range(5)]
+    expected = [detector.raw_output(frame) for frame in frames]
+    waiting = [detector.prepare(frame) for frame in frames]
+    for prepared in waiting:
+        detector.run(prepared)
+    for prepared, output in zip(waiting[::-1], expected[::-1]):
+        np.testing.assert_array_equal(detector.run(prepared), output)
+        detector.detect_prepared(prepared)
+
+
+def test_the_model_runs_once_on_a_prepared_frame(tmp_path):
+    """A second run gives the first one's output, also when the input has been written over."""
+    detector = open_detector(saved(picture_model(), tmp_path), project_classes=None)
+    prepared = detector.prepare(probe_frame())
+    output = detector.run(prepared).copy()
+    prepared.input.buffer.tensor.fill(0)
+    np.testing.assert_array_equal(detector.run(prepared), output)
+    assert output.any()
+
+
+def test_threads_may_share_a_detector(two_boxes):
+    """Four threads detect at the same time, each in frames of its own size: every one gets its own boxes."""
+    detector = open_detector(two_boxes, project_classes=None, threads=1)
+    sizes = [(64, 64), (128, 128), (256, 256), (512, 512)]
+    expected = [detector.detect(np.zeros((*size, 3), np.uint8)) for size in sizes]
+
+    def detect(size):
+        return [detector.detect(np.zeros((*size, 3), np.uint8)) for _ in range(50)]
+
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        for alone, together in zip(expected, pool.map(detect, sizes)):
+            assert all(np.array_equal(alone.xyxy, one.xyxy) for one in together)
+            assert all(np.array_equal(alone.confidence, one.confidence) for one in together)
 
 
 def test_a_prepared_frame_belongs_to_its_detector_and_is_detected_in_once(two_boxes):

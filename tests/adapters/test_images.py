@@ -72,7 +72,7 @@ def test_an_image_that_is_not_what_its_sample_says_is_never_kept(bucket, cache, 
     """It is named with its place in the bucket, and nothing of it stays in the cache."""
     sample = stored(bucket, jpeg, **fields)
     for _ in range(2):
-        with pytest.raises(ImageUnreadable, match="file://.*devices/edge-1/samples") as caught:
+        with pytest.raises(ImageUnreadable, match=r"file://.*devices/edge-1/samples") as caught:
             cache.path_of(sample)
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)

@@ -54,8 +54,10 @@ def test_a_batch_is_laid_out_for_people(labelling, folder, image_of):
         assert (folder / "images" / f"{sample.sample_id}.jpg").read_bytes() == a_picture(number)
     coco = json.loads((folder / "pre_annotations.json").read_text())
     names = {category["id"]: category["name"] for category in coco["categories"]}
-    shown = [(names[a["category_id"]], a["image_id"]) for a in coco["annotations"]]
-    assert shown == [("car", coco["images"][0]["id"]), ("truck", coco["images"][0]["id"])] or len(shown) == 2
+    files = {image["id"]: image["file_name"] for image in coco["images"]}
+    shown = {(files[a["image_id"]], names[a["category_id"]]) for a in coco["annotations"]}
+    assert len(coco["annotations"]) == 2
+    assert shown == {(f"{first.sample_id}.jpg", "car"), (f"{first.sample_id}.jpg", "truck")}
     assert {i["file_name"] for i in coco["images"]} == {f"{s.sample_id}.jpg" for s in batch.samples}
     assert "car, truck" in (folder / "instructions.md").read_text()
     assert (folder / "labels").is_dir()

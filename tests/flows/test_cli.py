@@ -117,7 +117,7 @@ def test_evaluate_and_suggest_lead_from_coco_files_to_settings_that_explain_obey
 
 
 def test_collect_keeps_what_its_settings_say_without_a_model(tmp_path):
-    """With the stub and everything at random, each readable image of a folder is in the bucket; a corrupt one is counted."""
+    """With the stub and everything at random, each readable image of a folder is kept; a corrupt one is counted."""
     folder = images(tmp_path / "images")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     settings = write(
@@ -223,7 +223,7 @@ def test_the_example_configurations_load():
 
 
 def test_a_demo_refuses_a_folder_that_is_not_its_own(tmp_path):
-    """A folder with other things in it, a finished demo, and inputs that are not there: one line each, nothing touched."""
+    """A folder with other things in it, a finished demo, inputs that are not there: a line each, nothing touched."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     assert "thesis" not in one_line_error(edgeloop("demo", "--folder", "mine", cwd=tmp_path))

@@ -119,7 +119,7 @@ def test_importing_a_dataset_twice_changes_nothing(prefect, project, tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupted_turn_goes_on_where_it_stopped(prefect, project, tmp_path, monkeypatch):
-    """A turn that dies after the evaluation has the same number when it is called again, and evaluates nothing twice."""
+    """A turn that dies after the evaluation goes on under its number, and evaluates nothing twice."""
     import flows.loop as module
 
     import_dataset(project, yolo_dataset(tmp_path / "cars-dataset"), None, {})

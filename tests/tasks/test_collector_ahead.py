@@ -6,6 +6,7 @@ import threading
 import time
 from datetime import datetime, timezone
 
+import cv2
 import numpy as np
 import pytest
 
@@ -81,20 +82,173 @@ def test_what_was_done_for_another_model_is_not_used(sees_car, sees_both):
     assert len(ahead.detect(prepared, sees_both)) == 2
 
 
-def test_the_model_runs_once_on_a_frame(sees_car):
-    """What the inference thread ran, the main loop only decodes."""
-    runs = []
-    session = sees_car._model.file.session
-
-    class Counting:
-        def run_with_iobinding(self, binding):
-            runs.append(binding)
-            session.run_with_iobinding(binding)
-
-    sees_car._model.file = type("File", (), {"session": Counting(), "where": "model.onnx"})
-    captured = Captured(a_frame().frame, False, None)
-    captured.ahead = ahead.Ahead(sees_car, sees_car._model and prepared_by_hand(sees_car, session))
+def test_what_cannot_be_prepared_is_met_by_whoever_detects(sees_car):
+    """A grey picture is no frame: the steps in advance leave it alone, `detect` raises the error that is counted."""
+    captured = a_frame(pixels=np.zeros((48, 64), np.uint8))
+    ahead.prepare(captured, sees_car)
     ahead.run(captured, sees_car)
-    ahead.run(captured, sees_car)
-    assert len(ahead.detect(captured, sees_car)) == 1
-    assert len(runs) == 1
+    assert captured.ahead is None
+    with pytest.raises(ImageUnreadable):
+        ahead.detect(captured, sees_car)
+
+
+def test_a_stub_has_nothing_to_do_in_advance():
+    """A device without a model neither letterboxes nor runs, and sees nothing."""
+    stub, captured = open_detector("stub", project_classes=["car"]), a_frame()
+    ahead.prepare(captured, stub)
+    ahead.run(captured, stub)
+    assert captured.ahead is None
+    assert len(ahead.detect(captured, stub)) == 0
+
+
+# --- the inference thread --------------------------------------------------------------------------------------------
+
+
+def a_queue_of(frames, *, ended=True):
+    queue = FrameQueue(["gate"])
+    for captured in frames:
+        queue.put_and_wait(captured)
+    if ended:
+        queue.end_lane("gate")
+    return queue
+
+
+def test_frames_leave_the_inference_thread_in_order_and_it_says_when_all_are_taken():
+    """Four frames, the model failing on one: all four come, that one without output, and only then it is finished."""
+
+    def run_model(captured):
+        captured.ahead = "output"
+        if captured.frame.index == 1:
+            raise ModelError("it fails on this one")
+
+    frames = [a_frame(index) for index in range(4)]
+    thread = InferenceThread(a_queue_of(frames), run_model)
+    thread.start()
+    taken = []
+    while not thread.is_finished:
+        captured = thread.get(5)
+        if captured is not None:
+            assert not thread.is_finished
+            taken.append((captured.frame.index, captured.ahead))
+    assert taken == [(0, "output"), (1, None), (2, "output"), (3, "output")]
+    assert thread.get(0) is None
+    thread.join(2)
+    assert not thread.is_alive()
+
+
+def test_the_inference_thread_runs_ahead_by_two_frames_at_most():
+    """One that waits to be decided and one in its hands: a slow disk or sampler lets no frames pile up behind it."""
+    seen = []
+    thread = InferenceThread(a_queue_of([a_frame(i) for i in range(4)]), lambda c: seen.append(c.frame.index))
+    thread.start()
+    time.sleep(0.3)
+    assert seen == [0, 1]
+    thread.stop()
+    thread.join(2)
+    assert not thread.is_alive()
+
+
+def test_a_closed_queue_ends_the_inference_thread_when_it_is_empty():
+    """Cameras that are still open do not keep it: what waits comes first, then the end, without a pause."""
+    queue = a_queue_of([a_frame(0), a_frame(1)], ended=False)
+    queue.close()
+    thread = InferenceThread(queue, lambda captured: None)
+    thread.start()
+    began = time.monotonic()
+    assert [thread.get(5).frame.index for _ in range(2)] == [0, 1]
+    assert thread.get(5) is None
+    assert thread.is_finished
+    assert time.monotonic() - began < 1
+
+
+# --- the place in a recording ----------------------------------------------------------------------------------------
+
+
+def test_the_place_in_a_recording_goes_on_from_the_last_run():
+    """Bad images that were counted stay counted; another source begins anew; a camera that has gone is remembered."""
+    before = {
+        "gate": Position(source="a.mp4", next_index=5, skipped_before={"corrupt": 2}),
+        "dock": Position(source="old.mp4", next_index=9, skipped_before={"empty": 1}),
+        "gone": Position(source="c.mp4", next_index=3),
+    }
+    positions = Positions({"gate": "a.mp4", "dock": "new.mp4", "yard": "d.mp4"}, before)
+    assert positions.all() == before
+    for camera in ("gate", "dock"):
+        positions.advance(camera, 6)
+    assert positions.of("gate") == Position(source="a.mp4", next_index=7, skipped_before={"corrupt": 2})
+    assert positions.of("dock") == Position(source="new.mp4", next_index=7)
+    positions.note_skipped("gate", {"corrupt": 4})
+    assert positions.of("gate") == Position(source="a.mp4", next_index=7, skipped_before={"corrupt": 4})
+    assert [positions.has_decided("gate", index) for index in (6, 7, None)] == [True, False, True]
+    positions.forget("gate")
+    assert set(positions.all()) == {"dock", "gone"}
+    assert positions.of("yard") is None
+
+
+# --- end to end ------------------------------------------------------------------------------------------------------
+
+
+def test_a_swap_while_frames_wait_misreads_none(tmp_path, frames):
+    """With a slow model all queues are full of frames of the old one when release 2 comes: each sample has the
+    detections of the version that it names, and versions change once."""
+    device = a_device(tmp_path, frames)
+    bucket = Bucket(device.bucket, "yard")
+    a_release(bucket, constant_detector(tmp_path / "1.onnx", [CAR]), sampling(1.0))
+    second = constant_detector(tmp_path / "2.onnx", [CAR, TRUCK])
+    source = Paced(at={8: lambda: a_release(bucket, second, sampling(1.0))})
+    status = run_collector(
+        device, open_source=source, open_detector=lambda *given, **named: slowed(open_detector(*given, **named), 0.05)
+    )
+    samples = sorted(samples_of(bucket), key=lambda s: s.captured_at)
+    versions = [s.settings_version for s in samples]
+    switch = versions.index("all/2")
+    assert (status.frames, status.frames_lost, len(samples)) == (40, 0, 40)
+    assert versions == ["all/1"] * switch + ["all/2"] * (40 - switch)
+    assert [len(s.detections) for s in samples] == [1] * switch + [2] * (40 - switch)
+
+
+def test_a_model_that_fails_on_some_frames_is_counted_once_for_each(tmp_path, frames):
+    """Tried in advance and again at the decision: every fourth of 40 frames fails, 10 are counted, none is lost."""
+    model = constant_detector(tmp_path / "m.onnx", [CAR])
+    bad = {cv2.imread(str(path)).tobytes() for path in sorted(frames.iterdir())[::4]}
+
+    def failing(*given, **named):
+        detector = open_detector(*given, **named)
+        prepare, run, poisoned = detector.prepare, detector.run, []
+
+        def prepare_this(pixels):
+            prepared = prepare(pixels)
+            if pixels.tobytes() in bad:
+                poisoned.append(prepared)
+            return prepared
+
+        def run_this(prepared):
+            if any(prepared is one for one in poisoned):
+                raise ModelError("it fails on this one")
+            return run(prepared)
+
+        detector.prepare, detector.run = prepare_this, run_this
+        return detector
+
+    given = {"model": str(model), "sampling": sampling(1.0), "follow_releases": False}
+    status = run_collector(a_device(tmp_path, frames), open_detector=failing, **given)
+    assert (status.frames, status.kept, status.frames_lost) == (30, 30, 0)
+    assert status.drops == {"inference failed": 10}
+    assert status.last_error.endswith("it fails on this one")
+
+
+def test_stopping_amid_a_recording_decides_each_frame_once(tmp_path, frames):
+    """Stopped with frames in all queues, and started again: 40 frames in all, 40 samples, none twice."""
+    model = constant_detector(tmp_path / "m.onnx", [CAR])
+    device, stop = a_device(tmp_path, frames), threading.Event()
+
+    def slow(*given, **named):
+        return slowed(open_detector(*given, **named), 0.03)
+
+    given = {"model": str(model), "sampling": sampling(1.0), "follow_releases": False, "open_detector": slow}
+    first = run_collector(device, stop=stop, open_source=Paced(at={20: stop.set}), **given)
+    second = run_collector(device, **given)
+    assert 0 < first.frames < 40
+    assert first.frames + second.frames == 40
+    assert (first.frames_lost, second.frames_lost) == (0, 0)
+    assert len(samples_of(Bucket(device.bucket, "yard"))) == 40

@@ -122,7 +122,7 @@ def test_a_class_list_that_changed_after_a_crash_does_not_stop_ingest(project):
 
 
 def test_bad_segments_and_lines_are_named_and_left_out(tmp_path):
-    """No gzip, half of one, a line that is no sample, a time beyond the calendar: one line each, the rest is taken in."""
+    """No gzip, half of one, a line that is no sample, a time beyond the calendar: a line each, the rest is in."""
     project = a_project(tmp_path)
     bucket = Central(project).bucket
     bucket.put(layout.segment("edge-1", 1), b"no gzip at all")

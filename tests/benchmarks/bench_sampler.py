@@ -1,0 +1,96 @@
+"""How long the sampler takes to decide a frame: 1, 10 and 20 strategies, frames of 0, 20 and 300 detections.
+
+python -m tests.benchmarks.bench_sampler
+"""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+
+import numpy as np
+
+from tasks.core.entities import Detections
+from tasks.core.sampling import Observation, Sampler
+from tasks.core.settings import CloseToThreshold, DetectionsNumberBased, RandomSampling, SamplingSettings
+from tests.benchmarks.pairs import timed
+from tests.benchmarks.tables import Table
+
+STRATEGIES, DETECTIONS = (1, 10, 20), (0, 20, 300)
+FRAMES, ROUNDS = 1000, 7
+TARGET = 100.0  # microseconds a frame with ten strategies and 300 detections
+CLASS_NAMES = tuple(f"class {i}" for i in range(5))
+
+
+def tables() -> Iterator[Table]:
+    observations = {n: frames_of(n) for n in DETECTIONS}
+    taken = {
+        (strategies, detections): microseconds(settings_of(strategies), observations[detections])
+        for strategies in STRATEGIES
+        for detections in DETECTIONS
+    }
+    rows = [
+        (
+            f"{strategies} strategies" if strategies > 1 else "1 strategy",
+            *(f"{taken[strategies, n]:.1f}" for n in DETECTIONS),
+        )
+        for strategies in STRATEGIES
+    ]
+    worst = taken[10, 300]
+    yield Table(
+        "Sampler: microseconds a frame",
+        ("", *(f"{n} detections" for n in DETECTIONS)),
+        rows,
+        [
+            f"Ten strategies, 300 detections: {worst:.1f} microseconds; target under {TARGET:.0f}, "
+            f"{'reached' if worst < TARGET else 'missed'}. The fastest of {ROUNDS} rounds of {FRAMES} frames."
+        ],
+    )
+
+
+def microseconds(settings: SamplingSettings, observations: list[Observation]) -> float:
+    """The fastest round: what others took of the machine only ever adds."""
+
+    def decide_all() -> None:
+        sampler = Sampler(settings, "bench")
+        for observation in observations:
+            sampler.decide(observation)
+
+    return min(timed(decide_all).cpu for _ in range(ROUNDS)) / len(observations) * 1e6
+
+
+def settings_of(strategies: int) -> SamplingSettings:
+    """`random`, then in turn bands of every class and of some, and numbers of detections; 1% of what matches is kept."""
+    chosen = [RandomSampling(name="random", type="random", traffic_percentage=0.005)]
+    for i in range(1, strategies):
+        name, band = f"strategy-{i}", {"threshold": 0.05 * (i % 19 + 1), "epsilon": 0.05, "probability": 0.01}
+        if i % 3 == 0:
+            chosen.append(
+                DetectionsNumberBased(name=name, type="detections_number_based", probability=0.01, more_than=i)
+            )
+        else:
+            classes = CLASS_NAMES[:2] if i % 3 == 1 else None
+            chosen.append(CloseToThreshold(name=name, type="close_to_threshold", selected_class_names=classes, **band))
+    return SamplingSettings(sampling_strategies=tuple(chosen), traffic_log_rate=0.1)
+
+
+def frames_of(detections: int) -> list[Observation]:
+    random, start = np.random.default_rng(0), datetime(2026, 1, 1, tzinfo=timezone.utc)
+    return [
+        Observation(
+            frame=f"road.mp4#{i}",
+            device="bench",
+            camera="road",
+            captured_at=start + timedelta(seconds=i),
+            detections=Detections(
+                (random.random((detections, 4)) * 100).astype(np.float32),
+                np.sort(random.beta(0.5, 2, detections).astype(np.float32))[::-1],
+                random.integers(0, len(CLASS_NAMES), detections),
+                CLASS_NAMES,
+            ),
+        )
+        for i in range(FRAMES)
+    ]
+
+
+if __name__ == "__main__":
+    for table in tables():
+        print(table)
