@@ -81,7 +81,7 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str, day: int = Y
             epochs=12,
             imgsz=256,
             batch=16,
-            lr0=0.004,
+            lr0=0.002,
             workers=0,
             seed=seed,
             device="cpu",
@@ -161,6 +161,7 @@ def photographs(folder: Path, data: Path, seed: int, weights: Path | None, model
                 "camera": n,
                 "cameras": PHOTOGRAPH_CAMERAS,
                 "day_frames": day // PHOTOGRAPH_CAMERAS,
+                "laps": 2,  # the last release is taken while the stream goes on
                 "clock": clock(folder),
             }
         )

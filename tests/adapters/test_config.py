@@ -80,7 +80,7 @@ def test_a_field_that_is_wrong_is_named_with_its_file(tmp_path):
 
 
 def test_a_bucket_is_a_url_or_a_folder(tmp_path, monkeypatch):
-    """A plain folder is relative to where the command runs, ~ is home, odd characters are kept, half a URL is refused."""
+    """A plain folder is relative to where the command runs, ~ is home, odd characters stay, half a URL is refused."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert bucket_url("bucket") == f"file://{tmp_path}/bucket"

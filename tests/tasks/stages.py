@@ -12,8 +12,11 @@ import numpy as np
 
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import Batch, Detection, Label, LabelBox, Sample, sample_id_of
+from tasks.core.entities import Batch, DatasetVersion, Detection, Label, LabelBox, Sample, sample_id_of
 from tasks.core.settings import ProjectSettings
+from tasks.redeploy import import_model
+from tasks.retrain import build_dataset
+from tests.adapters.models import constant_detector
 
 WIDTH, HEIGHT = 64, 48
 MODEL = "0123456789abcdef"
@@ -92,3 +95,26 @@ def a_batch(project: ProjectSettings, numbers: Iterable[int], **fields) -> Batch
     put_images(project, samples, numbers)
     known = {"batch_id": "today", "created_at": NOON, "class_names": project.classes, "samples": samples}
     return Central(project).store_batch(Batch(**{**known, **fields}))
+
+
+# --- a project with a measured model ---------------------------------------------------------------------------------
+
+SEEN_BOX, OTHER_BOX, BLIND_BOX = box("car", 10, 10), box("car", 36, 20), box("car", 0, 28)
+A_SURE_CAR, AN_UNSURE_CAR = (20, 28, 20, 20, 0, 0.9), (46, 38, 20, 20, 0, 0.3)  # SEEN_BOX and OTHER_BOX, letterboxed
+
+
+def a_model(project: ProjectSettings, folder: Path, boxes=(A_SURE_CAR, AN_UNSURE_CAR)) -> str:
+    """A detector that sees the same `boxes` in every image, as a model version of the project."""
+    return import_model(project, constant_detector(folder / "model.onnx", boxes)).model_version
+
+
+def a_labelled_month(project: ProjectSettings, days: int = 40, **fields) -> DatasetVersion:
+    """One random image a day, each with a car that the model sees, and every second one with a car that it overlooks."""
+    samples = [
+        a_sample(n, captured_at=NOON + timedelta(days=n), **{"random_slice": True, **fields}) for n in range(days)
+    ]
+    batch = a_batch(project, (), samples=tuple(samples))
+    put_images(project, samples, range(days))
+    labels = [label(s, SEEN_BOX, *([BLIND_BOX] if n % 2 else [])) for n, s in enumerate(samples)]
+    revision, _ = Central(project).store_labels(batch, labels)
+    return build_dataset.fn(project, {batch.batch_id: revision}, "")
