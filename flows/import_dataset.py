@@ -66,10 +66,10 @@ def first_evaluation(project: ProjectSettings, model_version: str, dataset_versi
 
 
 def figures(calibration: Evaluation, test: Evaluation) -> list[str]:
-    lines = [
-        f"model {test.model_version} on {test.images} test images: AP50 {test.coco['AP50']:.3f}, "
-        f"recall {test.recall or 0:.3f}, precision {test.precision or 0:.3f}"
-    ]
+    on_test = {"AP50": test.coco["AP50"], "recall": test.recall, "precision": test.precision}
+    told = [f"{name} {'unknown' if value is None or value < 0 else f'{value:.3f}'}" for name, value in on_test.items()]
+    lines = [f"model {test.model_version} on {test.images} test images: {', '.join(told)}"]
+    lines += [f"  {warning}" for warning in test.warnings]
     for name, found in calibration.classes.items():
         worst = max(found.bands, key=lambda band: band.misses, default=None)
         band = f", most in {worst.low:.3g} to {worst.high:.3g} ({worst.misses})" if worst and worst.misses else ""

@@ -175,7 +175,9 @@ def propose_what_to_collect(project: ProjectSettings, turn: Turn) -> Turn:
     if not turn.evaluation or turn.suggested_on == turn.evaluation:
         return turn
     suggestion = suggest(project, turn.live_model, turn.evaluation)
-    turn = did(turn, f"suggested settings {suggestion.suggestion}: {len(suggestion.rules)} rules and exploration")
+    turn = did(
+        turn, f"suggested settings {suggestion.suggestion}: {counted(len(suggestion.rules), 'rule')} and exploration"
+    )
     fresh = {"suggestion": suggestion.suggestion, "suggested_on": turn.evaluation, "suggestion_release": 0}
     return save_turn(project, having(turn, **fresh))
 

@@ -31,8 +31,10 @@ def play_and_tell(folder: Path, state: DemoState, started: float) -> None:
     state.model_copy(update={"finished": True}).save(folder)
     console.print()
     console.print(loop_summary(story))
-    console.print(f"\nThe page:      {page}", highlight=False)
-    console.print(f"Prefect runs and FiftyOne dataset:  make ui FOLDER={folder}", highlight=False)
+    here = Path.cwd()
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
+    console.print(f"\nThe page: {page}", highlight=False, soft_wrap=True)
+    console.print(f"Prefect runs and FiftyOne dataset: make ui FOLDER={shown}", highlight=False, soft_wrap=True)
     console.print(f"It took {time.monotonic() - started:.0f} s.", highlight=False)
 
 

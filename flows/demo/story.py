@@ -15,6 +15,7 @@ from tasks.core.entities import Batch, DatasetEntry, Estimate, Evaluation, Forec
 from tasks.turn import read_turns
 
 THUMBNAILS = 8
+LINKED_VIEWS = ("To review", "Misses in the suggested band", "Blind misses")
 SAME_PRECISION = "Both models on the same test images; recall of both at the live model's operating precision."
 FORECAST_NAMES = {
     "images_a_day": ("images a day", False),
@@ -86,7 +87,7 @@ def round_story(
         ap50_after=compared.get("candidate.ap50", after.coco.get("AP50") if after else None),
         recall_before=compared.get("live.recall"),
         recall_after=compared.get("candidate.recall") or recall_of(after),
-        note=SAME_PRECISION if "live.recall" in compared else "",
+        note=" ".join(filter(None, (world.round_notes[number], SAME_PRECISION if "live.recall" in compared else ""))),
         evaluation=evaluation_of(central, turn.evaluation),
         suggestion=suggestion_of(central, turn.suggestion),
         came_true=came_true(central, turn),
@@ -133,8 +134,9 @@ def links(folder: Path, turn: Turn) -> dict[str, str]:
     if turn.candidate_test_evaluation:
         found["The newest model on the test images"] = f"{evaluation}/{turn.candidate_test_evaluation}/report.html"
     found["Prefect runs (after: make ui)"] = f"http://{LOOPBACK}:4200/runs"
-    for name, path in turn.review_views.items():
-        found[f"FiftyOne (after: make ui): {name}"] = f"http://{LOOPBACK}:5151{path}"
+    for name in LINKED_VIEWS:
+        if name in turn.review_views:
+            found[f"FiftyOne (after: make ui): {name}"] = f"http://{LOOPBACK}:5151{turn.review_views[name]}"
     return found
 
 

@@ -47,6 +47,7 @@ class World:
     annotator: SimulatedAnnotator
     frames_a_day: int
     base_checkpoint: str
+    round_notes: tuple[str, ...] = ("",) * ROUNDS
 
     @property
     def cameras(self) -> int:
@@ -108,6 +109,11 @@ def yard(folder: Path, seed: int, weights: Path | None, model: str, day: int = Y
         ),
         frames_a_day=day,
         base_checkpoint=checkpoint.name,
+        round_notes=(
+            "",
+            "Half way through this day the world drifted: more fog, new liveries, other trucks. "
+            "The forecast, made before, could not know.",
+        ),
     )
 
 

@@ -7,7 +7,6 @@ is the median over the rounds of the ratio within a round, so that a busy machin
 """
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -204,7 +203,6 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=200, help="a contender and round")
     parser.add_argument("--rounds", type=int, default=9)
     given = vars(parser.parse_args())
-    os.environ.setdefault("OMP_NUM_THREADS", str(given["threads"]))
     for table in tables(Options(**given)):
         print(table)
 

@@ -109,7 +109,7 @@ def a_model(project: ProjectSettings, folder: Path, boxes=(A_SURE_CAR, AN_UNSURE
 
 
 def a_labelled_month(project: ProjectSettings, days: int = 40, **fields) -> DatasetVersion:
-    """One random image a day, each with a car that the model sees, and every second one with a car that it overlooks."""
+    """A random image a day, each with a car that the model sees, every second one with a car that it overlooks."""
     samples = [
         a_sample(n, captured_at=NOON + timedelta(days=n), **{"random_slice": True, **fields}) for n in range(days)
     ]

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tasks.adapters.report.pages import labels_sentence, short
 from tasks.adapters.report.sentences import class_sentence, estimate_text, suggestion_sentence, value_text
-from tasks.adapters.report.story import CameTrue, LoopStory, RoundStory, figure_text, seconds_text, story_sentence
+from tasks.adapters.report.story import CameTrue, Figure, LoopStory, RoundStory, seconds_text, story_sentence, value_of
 from tasks.core.entities import Evaluation
 
 VERDICT_STYLES = {"accepted": "bold green", "rejected": "bold red", "inconclusive": "bold yellow"}
@@ -39,7 +39,7 @@ def rounds_table(story: LoopStory) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for name in ("round", "frames", "sent", "labelled"):
         table.add_column(name, justify="right", no_wrap=True)
-    for name in ("model", "AP50 (95%)", "recall (95%)", "gate"):
+    for name in ("model", "AP50", "recall", "gate"):
         table.add_column(name, no_wrap=True)
     for r in story.rounds[-LISTED_ROUNDS:]:
         verdict = r.verdict.verdict if r.verdict else ""
@@ -49,11 +49,18 @@ def rounds_table(story: LoopStory) -> Table:
             f"{sum(r.collected.values()):,}",
             f"{r.labels.images:,}",
             short(r.model_after),
-            figure_text(r.ap50_after),
-            figure_text(r.recall_after),
+            change_text(r.ap50_before, r.ap50_after),
+            change_text(r.recall_before, r.recall_after),
             Text(verdict, style=VERDICT_STYLES.get(verdict, "")),
         )
     return table
+
+
+def change_text(before: Figure, after: Figure) -> str:
+    """`0.60 -> 0.71`, or what is known of it."""
+    first, last = value_of(before), value_of(after)
+    known = [f"{value:.2f}" for value in (first, last) if value is not None]
+    return " -> ".join(known) or "-"
 
 
 def round_lines(r: RoundStory) -> list[RenderableType]:
@@ -64,6 +71,8 @@ def round_lines(r: RoundStory) -> list[RenderableType]:
         lines.append(Text(f"Sent: {kept}. {labels_sentence(r)}"))
     if r.evaluation:
         lines += [Text(line) for line in most_missed(r.evaluation)]
+    if r.note:
+        lines.append(Text(r.note, style="dim"))
     if r.came_true:
         lines.append(came_true_table(r.came_true))
     if r.suggestion:
