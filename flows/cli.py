@@ -240,7 +240,7 @@ def import_dataset(
     from tasks.adapters.config import project_for_import, read_project
 
     if not config.exists():
-        project_for_import(config, dataset, renames_of(rename or []), model)
+        project_for_import(config, dataset, renames_of(rename or []), model, model_classes_of(model_classes))
         print(f"wrote {config}: look at it before the first turn")
     project = read_project(config)
     if model_classes:

@@ -30,7 +30,8 @@ def import_dataset(
     version = build_dataset(project, revisions, turn.dataset_version)
     remember(project, turn, revisions, version, f"imported {dataset.name}: {imported.images} images")
     lines = told(imported)
-    lines.append(f"dataset version {version.dataset_version}: {version.counts}, test edition {version.test_edition}")
+    counts = ", ".join(f"{n} {split}" for split, n in sorted(version.counts.items()))
+    lines.append(f"dataset version {version.dataset_version}: {counts}; test edition {version.test_edition}")
     if not version.test_is_random:
         lines.append(
             "the test edition is a legacy one: not random, so its figures hold for this dataset, not for the field"

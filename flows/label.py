@@ -32,5 +32,8 @@ def label(
         }
         for p in pulled
     ]
-    tell_table("labelling", rows, "Batches that people have in hand")
+    told = [(o.batch_id, line) for o in offered for line in o.left_out]
+    told += [(p.batch_id, line) for p in pulled for line in p.problems]
+    problems = [{"batch": batch, "left out": line} for batch, line in told]
+    tell_table("labelling", [*rows, *problems], "Batches that people have in hand")
     return pulled

@@ -15,6 +15,8 @@ from tasks.core.entities import Batch, Label, Record
 from tasks.core.errors import DataError, ObjectMissing
 from tasks.core.settings import ProjectSettings, Thresholds
 
+PROBLEMS_TOLD = 20  # of a batch; all of them are with the labels
+
 
 class Offered(BaseModel):
     """A batch as people find it."""
@@ -33,6 +35,7 @@ class Pulled(BaseModel):
     status: LabellingStatus
     boxes: int = 0
     corrections: int = 0
+    problems: tuple[str, ...] = ()
 
 
 def labelling_of(project: ProjectSettings) -> Labelling:
@@ -80,6 +83,7 @@ def pull_batch(project: ProjectSettings, batch_id: str, revision: int) -> Pulled
         status=status,
         boxes=sum(len(label.boxes) for label in labels),
         corrections=sum(label.corrections for label in labels),
+        problems=tuple(labelling.problems(batch)[:PROBLEMS_TOLD]),
     )
 
 

@@ -32,10 +32,12 @@ from tasks.core.entities import (
     detections_from_records,
 )
 from tasks.core.errors import DataError, ObjectMissing, RecordInvalid, SettingsError
+from tasks.core.explain import traffic_of_line
 from tasks.core.matching import ImageResult, match
 from tasks.core.settings import CloseToThreshold, ProjectSettings, SamplingSettings
 from tasks.core.suggestion.evidence import MAX_TRAFFIC_RECORDS
 
+FRAME_KEY = b'"frame"'  # what a line of `edgeloop explain` has and a record of the traffic log has not
 ENOUGH_TRAFFIC = 200  # logged frames of the live model; with fewer, labelled images stand in as unlabelled ones
 
 
@@ -86,7 +88,7 @@ def suggest_from_files(
         frames_a_day=frames_a_day,
         created_at=datetime.now(timezone.utc),
         exploration=exploration,
-        traffic=traffic_from_file(traffic) if traffic else None,
+        traffic=traffic_from_file(traffic, found.model_version) if traffic else None,
         seed=seed,
     )
 
@@ -194,8 +196,11 @@ def traffic_record(images: EvaluatedImages, row: int, model_version: str, floor:
     )
 
 
-def traffic_from_file(path: Path) -> list[TrafficRecord]:
-    """A traffic log of JSON lines; a bad line is an error that names it, for a file is given on purpose."""
+def traffic_from_file(path: Path, model_version: str) -> list[TrafficRecord]:
+    """A traffic log of JSON lines, ours or the frames that `edgeloop explain` reads.
+
+    A bad line is an error that names it, for a file is given on purpose.
+    """
     try:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
@@ -205,9 +210,14 @@ def traffic_from_file(path: Path) -> list[TrafficRecord]:
         if not line.strip():
             continue
         try:
-            records.append(TrafficRecord.model_validate_json(line))
+            if FRAME_KEY in line:
+                records.append(traffic_of_line(line.decode("utf-8", "replace"), number, model_version))
+            else:
+                records.append(TrafficRecord.model_validate_json(line))
         except ValidationError as error:
             raise RecordInvalid(f"{path} line {number}: {problem_of(error)}: mend or remove the line") from None
+        except RecordInvalid as error:
+            raise RecordInvalid(f"{path} {error}: mend or remove the line") from None
     return records
 
 

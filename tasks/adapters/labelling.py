@@ -66,6 +66,9 @@ class Labelling(Protocol):
     def pull(self, batch: Batch) -> list[Label]:
         """What people have done, by sample id."""
 
+    def problems(self, batch: Batch) -> list[str]:
+        """What could not be used of it when it was pulled last, a line each."""
+
     def where(self, batch_id: str) -> str: ...
 
 
@@ -167,6 +170,11 @@ class FilesLabelling:
         else:
             (folder / "problems.txt").unlink(missing_ok=True)
         return [labels[sample_id] for sample_id in sorted(labels)]
+
+    def problems(self, batch: Batch) -> list[str]:
+        """The lines of `problems.txt`."""
+        path = self._folder / batch.batch_id / "problems.txt"
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def _offer(self, batch: Batch) -> Offer | None:
         try:

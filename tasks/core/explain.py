@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from tasks.core.entities import TrafficRecord
 from tasks.core.entities.base import UtcTime
 from tasks.core.entities.detections import Detections
 from tasks.core.errors import RecordInvalid
@@ -139,6 +140,20 @@ def explain_lines(
         new = dict.fromkeys(name for name, _ in seen.confidences() if name not in class_names)
         class_names = (*class_names, *new) if new else class_names
         yield json.dumps(_answer(seen.frame, sampler.decide(_observation(seen, class_names))))
+
+
+def traffic_of_line(line: str, number: int, model_version: str) -> TrafficRecord:
+    """A line as a record of a traffic log that holds every frame. Raises RecordInvalid for a line that is none."""
+    seen = _read(line, number)
+    rows = seen.confidences()
+    return TrafficRecord(
+        camera=seen.camera,
+        captured_at=seen.captured_at,
+        rate=1.0,
+        model_version=model_version,
+        class_names=tuple(name for name, _ in rows),
+        confidences=tuple(confidence for _, confidence in rows),
+    )
 
 
 def _read(line: str, number: int) -> _SeenFrame:

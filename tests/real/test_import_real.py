@@ -8,6 +8,7 @@ import pytest
 
 from flows.import_dataset import import_dataset
 from tasks.adapters.coco import coco_figures
+from tasks.adapters.config import read_project
 from tasks.adapters.detector import open_detector
 from tasks.adapters.labels import read_dataset
 from tasks.central import Central, truths_of
@@ -89,5 +90,6 @@ def test_edgeloop_import_evaluates_a_model_at_once(shared_data, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "wrote project.yaml" in done.stdout
+    assert read_project(tmp_path / "project.yaml").model_classes == "coco80"  # the loop opens the same model
     assert "imported 627 images with 1194 boxes" in done.stdout
     assert "on 63 test images: AP50 0." in done.stdout

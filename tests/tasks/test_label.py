@@ -93,7 +93,9 @@ def test_labels_once_taken_in_survive_their_files(project, labels_folder):
     put_back(project, batch, label(one, box("car", 10, 10)))
     pull(project, "today", 0)
     (labels_folder / "labels.json").write_text('{"images": [')
-    assert pull(project, "today", 1).revision == 1
+    damaged = pull(project, "today", 1)
+    assert damaged.revision == 1
+    assert "labels.json" in damaged.problems[0]
     put_back(project, batch, label(two, box("car", 1, 1)))
     found = pull(project, "today", 1)
     assert (found.revision, found.status.done, found.boxes) == (2, 2, 2)

@@ -257,10 +257,10 @@ def test_a_traffic_file_names_its_bad_line(tmp_path):
     good = a_record(1).model_dump_json()
     path = tmp_path / "traffic.jsonl"
     path.write_text(f"{good}\n\n{good}\n  \n")
-    assert traffic_from_file(path) == [a_record(1)] * 2
+    assert traffic_from_file(path, "m") == [a_record(1)] * 2
     odd = json.loads(good) | {"camera": "a\u2028b"}
     path.write_text(json.dumps(odd, ensure_ascii=False), encoding="utf-8")
-    assert traffic_from_file(path)[0].camera == "a\u2028b"
+    assert traffic_from_file(path, "m")[0].camera == "a\u2028b"
     for bad, words in (
         (b"nonsense", "Invalid JSON"),
         (json.dumps(json.loads(good) | {"rate": 0}).encode(), "rate"),
@@ -269,11 +269,11 @@ def test_a_traffic_file_names_its_bad_line(tmp_path):
     ):
         path.write_bytes(good.encode() + b"\n\n" + bad)
         with pytest.raises(RecordInvalid, match=r"traffic\.jsonl line 3") as caught:
-            traffic_from_file(path)
+            traffic_from_file(path, "m")
         assert words in str(caught.value)
         assert "\n" not in str(caught.value)
     with pytest.raises(SettingsError, match="cannot be read"):
-        traffic_from_file(tmp_path / "absent.jsonl")
+        traffic_from_file(tmp_path / "absent.jsonl", "m")
 
 
 # --- a suggestion ----------------------------------------------------------------------------------------------------
@@ -373,3 +373,18 @@ def test_a_suggestion_goes_out_when_a_person_lets_it(project):
         approve(project, "0" * 16, by="kim")
     with pytest.raises(SettingsError):
         approve(project, "../../etc", by="kim")
+
+
+def test_frames_that_explain_reads_are_traffic_too(tmp_path):
+    """A file of frames with detections serves as the traffic log of the evaluated model, each frame logged."""
+    frame = {"frame": "f1", "captured_at": "2026-01-01T00:00:00Z", "detections": []}
+    box = {"class": "car", "confidence": 0.4, "xyxy": [1, 2, 3, 4]}
+    path = tmp_path / "frames.jsonl"
+    path.write_text(json.dumps(frame) + "\n" + json.dumps(frame | {"detections": [box]}) + "\n")
+    first, second = traffic_from_file(path, "0123456789abcdef")
+    assert (first.class_names, first.rate) == ((), 1.0)
+    assert (second.class_names, second.confidences) == (("car",), (0.4,))
+    assert second.model_version == "0123456789abcdef"
+    path.write_text(json.dumps(frame | {"detections": [box | {"confidence": 7}]}) + "\n")
+    with pytest.raises(RecordInvalid, match="line 1"):
+        traffic_from_file(path, "m")
