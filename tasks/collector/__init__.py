@@ -2,8 +2,9 @@
 
     capture -> detector -> sampler -> outbox -> uploader -> bucket         orders (releases) come back the same way
 
-Capture never waits for the network and the detector never for the disk: `capture`, `pipeline` (detector and sampler),
-`spooler` (outbox), `uploader` and `orders` are threads of their own, with bounded queues between them.
+Capture never waits for the network and the detector never for the disk: `capture`, `inference` (the model), `pipeline`
+(detections and sampler), `spooler` (outbox), `uploader` and `orders` are threads of their own, with bounded queues
+between them. What is done of a frame before it is decided (`ahead`) counts for nothing once the model was exchanged.
 
     status = run_collector(device)                                 # in the foreground, until the sources end
     pid = start_detached(CollectorConfig(device=device))           # or as a process of its own
