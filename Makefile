@@ -31,9 +31,9 @@ test: setup
 	@deployments/test_packages.sh
 	@$(BIN)/python -m pytest
 
-# make test-fast    without the slow tests
+# make test-fast    without the slow tests, on two cores
 test-fast: setup
-	@$(BIN)/python -m pytest -m "not slow" -q
+	@$(BIN)/python -m pytest -m "not slow" -q -n 2
 
 # make lint    format, style, types and floors
 lint: setup
