@@ -71,7 +71,7 @@ def test_explain_does_not_wait_for_prefect():
 
 
 def test_there_is_exactly_one_opencv():
-    """Several wheels that all bring `cv2` overwrite each other; this environment has one, and it works without a display."""
+    """Wheels that all bring `cv2` overwrite each other; this environment has one, which works without a display."""
     done = run(
         """
         import importlib.metadata as metadata, cv2, numpy

@@ -14,7 +14,8 @@ from tasks.core.errors import SettingsError
 def run_demo(folder: Path, *, seed: int, data: Path | None, model: str, weights: Path | None, quick: bool) -> None:
     """Play a demo to its page. Raises an error of one line for what cannot be played."""
     check_inputs(data, model, weights)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers and collector are ended then too
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that servers and collector are ended then too
+        signal.signal(number, signal.default_int_handler)
     arguments = DemoArguments(
         seed=seed,
         data=str(data.resolve()) if data else "",

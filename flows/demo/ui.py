@@ -19,7 +19,8 @@ def serve(folder: Path, *, prefect_port: int, fiftyone_port: int) -> None:
     for port in (prefect_port, fiftyone_port):
         if not is_free(port):
             raise SettingsError(f"port {port} of {LOOPBACK} is taken: stop what uses it, or choose another port")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that both servers are ended then too
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that both servers are ended then too
+        signal.signal(number, signal.default_int_handler)
     command, environment = launch_command((folder / "work" / "fiftyone").resolve(), fiftyone_port)
     with prefect_server(folder, prefect_port) as address, (folder / "fiftyone.log").open("ab") as log:
         app = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)

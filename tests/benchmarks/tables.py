@@ -14,15 +14,19 @@ class Table:
     notes: Sequence[str] = ()
 
     def __str__(self) -> str:
-        """Markdown, its columns aligned: words to the left, figures to the right."""
+        """Markdown; without rows only the notes."""
+        parts = [f"### {self.title}", *([self.grid()] if self.rows else []), *self.notes]
+        return "\n\n".join(parts) + "\n"
+
+    def grid(self) -> str:
+        """Aligned columns: words of the first to the left, figures to the right."""
         lines = [self.columns, *self.rows]
         widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
-        head, *body = (self._line(line, widths) for line in lines)
+        head, *body = (_line(line, widths) for line in lines)
         rule = "|".join(["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])])
-        table = "\n".join([head, f"|{rule}|", *body]) + "\n" if self.rows else ""
-        notes = "".join(f"\n{note}\n" for note in self.notes)
-        return f"### {self.title}\n\n{table}{notes}"
+        return "\n".join([head, f"|{rule}|", *body])
 
-    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
-        first, *others = zip(cells, widths)
-        return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]) + " |"
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    first, *others = zip(cells, widths)
+    return "| " + " | ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]) + " |"

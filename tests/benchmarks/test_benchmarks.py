@@ -23,7 +23,7 @@ def test_a_table_is_aligned_markdown():
         "| theirs, longer |     10.0 |\n"
         "\nMeasured once.\n"
     )
-    assert str(Table("Speed", (), (), ["Left out."])) == "### Speed\n\n\nLeft out.\n"
+    assert str(Table("Speed", (), (), ["Left out."])) == "### Speed\n\nLeft out.\n"
 
 
 def test_one_section_of_the_results_can_be_written_again(tmp_path):
