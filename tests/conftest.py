@@ -64,6 +64,12 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     review.stop_database(folder)
 
 
+def plain_environment(**more: str) -> dict[str, str]:
+    """That of a user's shell: without the review database that this process has for its own tests."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FIFTYONE_DATABASE")}
+    return {**own, "PYTHONPATH": str(ROOT), **more}
+
+
 def edgeloop(
     *arguments: object, cwd: Path, timeout: float = 120, **environment: str
 ) -> subprocess.CompletedProcess[str]:
@@ -71,7 +77,7 @@ def edgeloop(
     return subprocess.run(
         [sys.executable, "-m", "flows.cli", *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env=plain_environment(**environment),
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -11,7 +11,7 @@ from flows.demo.world import World
 from tasks.adapters.report import CameTrue, LabelCounts, LoopStory, RoundStory, Thumbnail
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import Batch, DatasetEntry, Estimate, Evaluation, Forecast, Suggestion, Turn
+from tasks.core.entities import Batch, DatasetEntry, Estimate, Evaluation, Forecast, Suggestion, Turn, Verdict
 from tasks.turn import read_turns
 
 THUMBNAILS = 8
@@ -74,6 +74,11 @@ def round_story(
     labels = [entry.label for entry in entries if entry.batch_id in batches]
     after = evaluation_of(central, turn.candidate_test_evaluation)
     compared = turn.verdict.numbers if turn.verdict else {}
+    notes = (
+        world.round_notes[number],
+        SAME_PRECISION if "live.recall" in compared else "",
+        meaning_of(turn.verdict),
+    )
     day = state.days[number] if number < len(state.days) else None
     return RoundStory(
         number=number,
@@ -87,7 +92,7 @@ def round_story(
         ap50_after=compared.get("candidate.ap50", after.coco.get("AP50") if after else None),
         recall_before=compared.get("live.recall"),
         recall_after=compared.get("candidate.recall") or recall_of(after),
-        note=" ".join(filter(None, (world.round_notes[number], SAME_PRECISION if "live.recall" in compared else ""))),
+        note=" ".join(filter(None, notes)),
         evaluation=evaluation_of(central, turn.evaluation),
         suggestion=suggestion_of(central, turn.suggestion),
         came_true=came_true(central, turn),
@@ -95,6 +100,18 @@ def round_story(
         swaps=day.swaps if day else (),
         seconds=sum(s for name, s in state.ended.items() if name.startswith(f"day {number}")),
     )
+
+
+def meaning_of(verdict: Verdict | None) -> str:
+    """What a verdict that lets nothing pass means for the devices."""
+    if verdict is None or verdict.verdict == "accepted":
+        return ""
+    if verdict.verdict == "rejected":
+        return (
+            "Rejected: on these test images the new model is worse than is allowed, so the devices keep what they have."
+        )
+    settle = f" About {verdict.images_needed:,} test images would settle it." if verdict.images_needed else ""
+    return f"Inconclusive: these test images cannot tell, so the devices keep what they have.{settle}"
 
 
 def evaluation_of(central: Central, evaluation: str) -> Evaluation | None:

@@ -195,3 +195,13 @@ def wait_for(port, app, log, seconds=90):
         assert app.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.25)
+
+
+def test_a_configured_database_that_does_not_answer_is_one_clear_line(tmp_path, monkeypatch):
+    """The error names the variable, not its address, which may hold a password."""
+    monkeypatch.delenv(mongod.FOLDER_VARIABLE, raising=False)
+    monkeypatch.setenv(mongod.URI_VARIABLE, "mongodb://me:secret@127.0.0.1:9/")
+    monkeypatch.setattr(mongod, "SELECTION_MILLISECONDS", 200)
+    with pytest.raises(ReviewUnavailable, match=mongod.URI_VARIABLE) as caught:
+        review.ensure_database(tmp_path)
+    assert "secret" not in str(caught.value)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tasks.collector import collector_pid
-from tests.conftest import ROOT, edgeloop
+from tests.conftest import edgeloop, plain_environment
 from tests.flows.closed_network import ClosedNetwork, closed_network
 
 STAGES = 10
@@ -33,7 +33,7 @@ def start_demo(network: ClosedNetwork, world: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*network.prefix, sys.executable, "-m", "flows.cli", "demo", "--quick", "--seed", "2", "--folder", "demo"],
         cwd=world,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(world / "home")},
+        env=plain_environment(HOME=str(world / "home")),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -104,12 +104,16 @@ def test_a_stub_has_nothing_to_do_in_advance():
 # --- the inference thread --------------------------------------------------------------------------------------------
 
 
-def a_queue_of(frames, *, ended=True):
+def a_queue_of(frames):
+    """Filled by a thread of its own, as by a camera, for it has room for few."""
     queue = FrameQueue(["gate"])
-    for captured in frames:
-        queue.put_and_wait(captured)
-    if ended:
+
+    def read():
+        for captured in frames:
+            queue.put_and_wait(captured)
         queue.end_lane("gate")
+
+    threading.Thread(target=read, daemon=True).start()
     return queue
 
 
@@ -141,7 +145,7 @@ def test_the_inference_thread_runs_ahead_by_two_frames_at_most():
     seen = []
     thread = InferenceThread(a_queue_of([a_frame(i) for i in range(4)]), lambda c: seen.append(c.frame.index))
     thread.start()
-    time.sleep(0.3)
+    time.sleep(0.5)
     assert seen == [0, 1]
     thread.stop()
     thread.join(2)
@@ -150,7 +154,9 @@ def test_the_inference_thread_runs_ahead_by_two_frames_at_most():
 
 def test_a_closed_queue_ends_the_inference_thread_when_it_is_empty():
     """Cameras that are still open do not keep it: what waits comes first, then the end, without a pause."""
-    queue = a_queue_of([a_frame(0), a_frame(1)], ended=False)
+    queue = FrameQueue(["gate"])
+    for index in range(2):
+        queue.put_and_wait(a_frame(index))
     queue.close()
     thread = InferenceThread(queue, lambda captured: None)
     thread.start()

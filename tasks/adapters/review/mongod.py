@@ -32,7 +32,8 @@ def ensure_database(folder: Path) -> str:
     `folder`, started when it is not running. Several processes may call this at once; they share one server.
 
     Sets FiftyOne's environment for this process and its children; call it before anything imports fiftyone.
-    Raises ReviewUnavailable when there is no mongod that runs here, or it does not start.
+    Raises ReviewUnavailable when there is no mongod that runs here, when it does not start, or when the configured one
+    does not answer.
     """
     folder = folder.resolve()
     uri = operators_own_uri()
@@ -40,6 +41,8 @@ def ensure_database(folder: Path) -> str:
         with held(folder):
             uri = uri_of(running_port(folder) or start(folder))
         os.environ[FOLDER_VARIABLE] = str(folder)
+    else:
+        check_that_it_answers(uri)
     os.environ.update(review_environment(folder, uri))
     return uri
 
@@ -178,6 +181,21 @@ def free_port(wanted: int) -> int:
 def operators_own_uri() -> str | None:
     """A database that somebody configured, as opposed to one that `ensure_database` put into the environment."""
     return None if FOLDER_VARIABLE in os.environ else os.environ.get(URI_VARIABLE) or None
+
+
+def check_that_it_answers(uri: str) -> None:
+    """Raises ReviewUnavailable when a configured database does not. Its address may hold a password: it is not named."""
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    try:
+        client: MongoClient[dict[str, object]] = MongoClient(uri, serverSelectionTimeoutMS=SELECTION_MILLISECONDS)
+        client.admin.command("ping")
+        client.close()
+    except PyMongoError as error:
+        raise ReviewUnavailable(
+            f"the database of {URI_VARIABLE} does not answer ({type(error).__name__}): start it, or unset the variable"
+        ) from None
 
 
 def uri_of(port: int) -> str:
