@@ -137,7 +137,7 @@ def sync_review(
     from tasks.adapters import review
 
     central = Central(project)
-    review.ensure_database(central.work / "fiftyone")
+    review.check_that_it_answers(review.ensure_database(central.work / "fiftyone"))
     entries = central.entries(dataset_version)
     detector = (
         open_detector(STUB, project_classes=project.classes)

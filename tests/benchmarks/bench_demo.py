@@ -96,10 +96,12 @@ def outcome_of(folder: Path, seed: int, quick: bool, seconds: float) -> Outcome:
     project = next(path.name for path in (folder / "bucket").iterdir() if path.is_dir())
     bucket = Bucket((folder / "bucket").absolute().as_uri(), project)
     last = bucket.read_record(layout.turn(bucket.latest_number(layout.turn)), Turn)
-    before = evaluation_of(bucket, last.replaced_test_evaluation)
-    after = evaluation_of(bucket, last.candidate_test_evaluation) if before else None
+    # A first model has none before it: then the round came to no comparison.
+    verdict = last.verdict if last.verdict and last.verdict.mode == "improve" else None
+    before = evaluation_of(bucket, last.replaced_test_evaluation or last.test_evaluation) if verdict else None
+    after = evaluation_of(bucket, last.candidate_test_evaluation) if verdict else None
+    numbers = verdict.numbers if verdict else {}
     rules, chance, judged = scores_of(bucket, last)
-    numbers = last.verdict.numbers if last.verdict and before else {}
     bucket.close()
     inside = dict(judged)
     return Outcome(
@@ -109,7 +111,7 @@ def outcome_of(folder: Path, seed: int, quick: bool, seconds: float) -> Outcome:
         ap50_after=after.coco.get("AP50") if after else None,
         recall_before=numbers.get("live.recall"),
         recall_after=numbers.get("candidate.recall"),
-        verdict=last.verdict.verdict if last.verdict and before else "",
+        verdict=verdict.verdict if verdict else f"no round 1: {last.verdict.verdict}" if last.verdict else "no model",
         rules=rules,
         random=chance,
         inside=inside.get("share_with_miss"),

@@ -12,7 +12,7 @@ The database is a view of the bucket: deleted, the same calls rebuild it.
 from tasks.adapters.review.app import DEFAULT_PORT, app_url, launch_command
 from tasks.adapters.review.dataset import ReviewItem, SyncCounts, remove_samples, sync_dataset
 from tasks.adapters.review.evaluation import remove_evaluations, write_evaluation
-from tasks.adapters.review.mongod import ensure_database, find_mongod, stop_database
+from tasks.adapters.review.mongod import check_that_it_answers, ensure_database, find_mongod, stop_database
 from tasks.adapters.review.views import SavedView, save_views
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "SavedView",
     "SyncCounts",
     "app_url",
+    "check_that_it_answers",
     "ensure_database",
     "find_mongod",
     "launch_command",

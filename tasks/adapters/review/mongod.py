@@ -32,8 +32,7 @@ def ensure_database(folder: Path) -> str:
     `folder`, started when it is not running. Several processes may call this at once; they share one server.
 
     Sets FiftyOne's environment for this process and its children; call it before anything imports fiftyone.
-    Raises ReviewUnavailable when there is no mongod that runs here, when it does not start, or when the configured one
-    does not answer.
+    Raises ReviewUnavailable when there is no mongod that runs here, or it does not start.
     """
     folder = folder.resolve()
     uri = operators_own_uri()
@@ -41,8 +40,6 @@ def ensure_database(folder: Path) -> str:
         with held(folder):
             uri = uri_of(running_port(folder) or start(folder))
         os.environ[FOLDER_VARIABLE] = str(folder)
-    else:
-        check_that_it_answers(uri)
     os.environ.update(review_environment(folder, uri))
     return uri
 
@@ -184,17 +181,17 @@ def operators_own_uri() -> str | None:
 
 
 def check_that_it_answers(uri: str) -> None:
-    """Raises ReviewUnavailable when a configured database does not. Its address may hold a password: it is not named."""
+    """Raises ReviewUnavailable when a database does not. Its address may hold a password, so it is not named."""
     from pymongo import MongoClient
     from pymongo.errors import PyMongoError
 
     try:
-        client: MongoClient[dict[str, object]] = MongoClient(uri, serverSelectionTimeoutMS=SELECTION_MILLISECONDS)
-        client.admin.command("ping")
-        client.close()
+        client: MongoClient[dict[str, object]]
+        with MongoClient(uri, serverSelectionTimeoutMS=SELECTION_MILLISECONDS) as client:
+            client.admin.command("ping")
     except PyMongoError as error:
         raise ReviewUnavailable(
-            f"the database of {URI_VARIABLE} does not answer ({type(error).__name__}): start it, or unset the variable"
+            f"the database of {URI_VARIABLE} does not answer ({type(error).__name__}): start it, or unset that variable"
         ) from None
 
 
