@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from pathlib import Path
 
+from flows.demo.interrupts import INTERRUPTS
 from flows.demo.state import DemoArguments, held, open_state
 from tasks.core.errors import SettingsError
 
@@ -14,8 +14,7 @@ from tasks.core.errors import SettingsError
 def run_demo(folder: Path, *, seed: int, data: Path | None, model: str, weights: Path | None, quick: bool) -> None:
     """Play a demo to its page. Raises an error of one line for what cannot be played."""
     check_inputs(data, model, weights)
-    for number in (signal.SIGINT, signal.SIGTERM):  # so that servers and collector are ended then too
-        signal.signal(number, signal.default_int_handler)
+    INTERRUPTS.listen()
     arguments = DemoArguments(
         seed=seed,
         data=str(data.resolve()) if data else "",

@@ -21,6 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.collect import collect
+from flows.demo.interrupts import INTERRUPTS
 from flows.demo.state import DemoState
 from flows.demo.traffic import frames_while_swapping
 from flows.demo.world import ROUNDS, World
@@ -69,7 +70,7 @@ class Player:
             self.console.print(f"[dim]{name}: done before[/dim]")
             return
         started = time.monotonic()
-        with self.console.status(f"{name} ..."):
+        with self.console.status(f"{name} ..."), INTERRUPTS.obeyed():
             told = act()
         seconds = time.monotonic() - started
         self.state = self.state.model_copy(update={"ended": self.state.ended | {name: seconds}})

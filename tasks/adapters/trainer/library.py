@@ -22,6 +22,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from PIL import Image
+
 from tasks.core.errors import ModelError
 
 ENVIRONMENT = {
@@ -48,6 +50,7 @@ def ultralytics() -> ModuleType:
     home = tempfile.TemporaryDirectory(prefix="edgeloop-trainer-")
     _HOMES.append(home)
     os.environ |= {**ENVIRONMENT, "YOLO_CONFIG_DIR": home.name}
+    plain_open = Image.open
     with quiet():
         library = import_module("ultralytics")
         utils, checks, tasks = (import_module(f"ultralytics.{name}") for name in ("utils", "utils.checks", "nn.tasks"))
@@ -60,6 +63,8 @@ def ultralytics() -> ModuleType:
         folders = {key: str(folder / key) for key in ("datasets_dir", "weights_dir", "runs_dir")}
         utils.SETTINGS.update(folders | dict.fromkeys(INTEGRATIONS, False))
         _put_fonts(folder)
+    # It replaces Pillow's `open` for the whole process by one that wants to install packages for a corrupt image.
+    vars(Image)["open"] = plain_open
     return library
 
 
