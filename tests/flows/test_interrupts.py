@@ -24,16 +24,22 @@ def listening(monkeypatch):
 def test_an_interrupt_that_is_swallowed_comes_again(listening):
     """A stage that catches the first KeyboardInterrupt meets the next one."""
     swallowed = 0
-    with pytest.raises(KeyboardInterrupt), listening.obeyed():
-        while True:
-            try:
-                if not swallowed:
-                    os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(5)
-            except KeyboardInterrupt:
-                swallowed += 1
-                if swallowed == 3:
-                    raise
+
+    def stage() -> None:
+        nonlocal swallowed
+        with listening.obeyed():
+            while True:
+                try:
+                    if not swallowed:
+                        os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(5)
+                except KeyboardInterrupt:
+                    swallowed += 1
+                    if swallowed == 3:
+                        raise
+
+    with pytest.raises(KeyboardInterrupt):
+        stage()
     assert swallowed == 3
 
 
