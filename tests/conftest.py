@@ -10,6 +10,7 @@ import pytest
 
 os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"
 os.environ["YOLO_OFFLINE"] = "true"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "ERROR"
 os.environ["FIFTYONE_DO_NOT_TRACK"] = "true"
