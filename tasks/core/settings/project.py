@@ -1,0 +1,80 @@
+"""`configs/project.yaml`: what is looked for, where the truth lies, and how each stage of the loop behaves."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from tasks.core.settings.base import Fraction, Name, Settings
+from tasks.core.settings.sampling import RandomSampling, SamplingSettings
+
+
+class TrainingSettings(Settings):
+    """How a model is trained; the names are ultralytics' own."""
+
+    model: str = Field("yolo11n.yaml", description="architecture, when there are no weights to start from")
+    weights: str = Field("", description="checkpoint that the first model is trained from")
+    epochs: int = Field(50, ge=1)
+    imgsz: int = Field(640, ge=32, multiple_of=32, description="pixels")
+    batch: int = Field(16, ge=1)
+    lr0: float = Field(0.001, gt=0)
+    optimizer: str = "AdamW"
+    freeze: int = Field(0, ge=0, description="layers kept as they are, from the first")
+    patience: int = Field(100, ge=0, description="epochs without progress before it stops")
+    seed: int = 0
+    device: str = Field("", description="cpu, 0, mps; empty: a GPU when there is one")
+    workers: int = Field(2, ge=0)
+    licence: str = Field("AGPL-3.0", description="licence of the weights that come out")
+    extra: dict[str, Any] = Field({}, description="further ultralytics settings, passed through")
+
+
+class GateSettings(Settings):
+    """When a model may replace another (EVALUATION: gate)."""
+
+    minimum_ap50: Fraction = Field(0.3, description="the first model's AP50 must be above it, at the lower bound")
+    ap50_margin: float = Field(0.01, description="AP50 may not be worse than this, at the lower bound")
+    recall_margin: float = Field(0.01, description="replace: recall may not be worse than this, at the lower bound")
+    class_margin: float = Field(0.03, description="recall of a class may not be worse than this, at the lower bound")
+    class_minimum_boxes: int = Field(300, ge=1, description="test boxes from which on a class can block by its bound")
+    replicates: int = Field(1000, ge=100)
+
+
+class LabellingSettings(Settings):
+    """How labels are asked for."""
+
+    interface: Literal["files"] = "files"
+    folder: str = Field("labelling", description="where `files` puts batches and looks for labels")
+    max_images: int = Field(500, ge=1, description="images a batch at most")
+
+
+class ProjectSettings(Settings):
+    """`configs/project.yaml`: what is looked for, where the truth lies, and how each stage of the loop behaves."""
+
+    project: Name
+    bucket: str = Field(description="file:///folder or s3://bucket/prefix")
+    group: Name = Field("all", description="device group that this project releases to")
+    work: str = Field("work", description="local folder for caches and training runs; may be deleted between turns")
+    classes: tuple[str, ...] = Field(min_length=1)
+    class_list_version: int = Field(1, ge=1)
+    model_classes: str | tuple[str, ...] | None = Field(
+        None, description="class names of a model file without metadata: coco80 or a list"
+    )
+    first_model: str = Field("stub", description="ONNX file that devices run until the loop has trained one, or stub")
+    budget_images_a_day: int = Field(
+        200, ge=1, description="labels that people can make, images a day over all devices"
+    )
+    frames_a_day: int = Field(2_000_000, ge=1, description="frames a day over all devices, after duplicates")
+    exploration: float = Field(0.2, gt=0, le=1, description="share of the budget drawn at random")
+    beta: float = Field(1.0, gt=0, description="F-beta of the operating thresholds")
+    minimum_labels: int = Field(50, ge=1, description="labelled training images before a first model is trained")
+    new_labels: int = Field(50, ge=1, description="newly labelled images before it is trained again")
+    approval: Literal["automatic", "manual"] = "manual"
+    sampling: SamplingSettings = SamplingSettings(
+        sampling_strategies=(RandomSampling(name="random", type="random", traffic_percentage=0.005),)
+    )
+    labelling: LabellingSettings = LabellingSettings()
+    training: TrainingSettings = TrainingSettings()
+    gate: GateSettings = GateSettings()
+    review: bool = Field(True, description="keep a FiftyOne dataset in step")
+    seed: int = 0

@@ -1,0 +1,192 @@
+"""`SamplingSettings`: what a device obeys when it decides which frames to keep.
+
+Its vocabulary is that of Roboflow Inference's active learning, so that a configuration exported from there loads
+unchanged; the fields that are ours come after it and have defaults. SAMPLING.md explains every field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.core.errors import BandBelowFloor
+from tasks.core.settings.base import Fraction, Pixels, Settings, Tag, Thresholds, validated
+
+WindowType = Literal["minutely", "hourly", "daily"]
+
+
+class Limit(Settings):
+    """At most `value` samples of a strategy in each calendar window (UTC); 0 keeps none."""
+
+    type: WindowType
+    value: int = Field(ge=0)
+
+
+class Strategy(Settings):
+    """What every strategy carries."""
+
+    name: str = Field(min_length=1, max_length=256)
+    tags: tuple[Tag, ...] = ()
+    limits: tuple[Limit, ...] = Field((), description="every one of them must have room")
+
+
+class RandomSampling(Strategy):
+    """A seeded draw below `traffic_percentage`, a fraction of all frames from 0 to 1 (the name is Roboflow's)."""
+
+    type: Literal["random"]
+    traffic_percentage: Fraction = 0.005
+
+    @property
+    def probability(self) -> float:
+        """What its draw must stay below, under the name that the other strategies have for it."""
+        return self.traffic_percentage
+
+
+class CloseToThreshold(Strategy):
+    """Enough detections with `abs(confidence - threshold) < epsilon`, then a draw."""
+
+    type: Literal["close_to_threshold"]
+    threshold: Fraction
+    epsilon: Fraction
+    probability: Fraction
+    selected_class_names: tuple[str, ...] | None = None
+    minimum_objects_close_to_threshold: int = Field(1, ge=1)
+    only_top_classes: bool = True
+
+
+class ClassesBased(Strategy):
+    """Classification: the top class is one of the selected ones, then a draw."""
+
+    type: Literal["classes_based"]
+    selected_class_names: tuple[str, ...]
+    probability: Fraction
+
+
+class DetectionsNumberBased(Strategy):
+    """Strictly `more_than < number of detections < less_than`, then a draw."""
+
+    type: Literal["detections_number_based"]
+    probability: Fraction
+    more_than: int | None = Field(None, ge=0)
+    less_than: int | None = Field(None, ge=0)
+    selected_class_names: tuple[str, ...] | None = None
+
+    @model_validator(mode="after")
+    def _some_number_fits(self) -> DetectionsNumberBased:
+        if self.more_than is not None and self.less_than is not None and self.more_than >= self.less_than:
+            raise ValueError(f"more_than ({self.more_than}) must be below less_than ({self.less_than})")
+        return self
+
+
+AnyStrategy = Annotated[
+    RandomSampling | CloseToThreshold | ClassesBased | DetectionsNumberBased, Field(discriminator="type")
+]
+
+
+class BatchingStrategy(Settings):
+    """How kept frames are grouped for labelling: `prefix`, or `prefix_YYYY_MM_DD` (today, Monday, the 1st; UTC)."""
+
+    batches_name_prefix: str = Field("batch", min_length=1, max_length=256)
+    recreation_interval: Literal["never", "daily", "weekly", "monthly"] = "never"
+    max_batch_images: int | None = Field(
+        None, ge=1, description="of this device; the exploration draw is outside of it"
+    )
+
+
+class DuplicateRules(Settings):
+    """When a frame counts as a near-duplicate of one that was kept from the same camera."""
+
+    enabled: bool = False
+    cooldown_seconds: float = Field(0.0, ge=0, description="no second sample of a camera within this time")
+    maximum_hash_distance: int = Field(10, ge=0, le=256, description="bits of the 256-bit difference hash")
+    remembered_frames: int = Field(
+        8, ge=1, le=64, description="last kept frames of a camera that a frame is held against"
+    )
+
+
+class SamplingSettings(Settings):
+    """What a device obeys when it decides which frames to keep."""
+
+    enabled: bool = True
+    persist_predictions: bool = True
+    sampling_strategies: tuple[AnyStrategy, ...] = Field((), description="at least one, unless enabled is false")
+    batching_strategy: BatchingStrategy = BatchingStrategy()
+    max_image_size: tuple[Pixels, Pixels] | None = Field(
+        None, description="height, width; shrinks only, keeps the aspect"
+    )
+    jpeg_compression_level: int = Field(95, ge=1, le=100)
+    tags: tuple[Tag, ...] = ()
+    target_workspace: str | None = Field(None, description="read, not used: samples go to the device's bucket")
+    target_project: str | None = Field(None, description="read, not used: samples go to the device's project")
+
+    # Ours, beyond Roboflow's vocabulary.
+    schema_version: int = 1
+    seed: int = Field(0, ge=0)
+    confidence_floor: Fraction = Field(0.05, description="the lowest confidence that decoding and NMS keep")
+    thresholds: Thresholds = Field({}, description="operating threshold by class name")
+    duplicates: DuplicateRules = DuplicateRules()
+    traffic_log_rate: Fraction = Field(0.1, description="share of frames whose confidences go to the traffic log")
+    model_digest: str = Field("", description="model version that these settings were fitted to; empty: any")
+    portable: bool = Field(False, description="allow another model than `model_digest`")
+
+    @model_validator(mode="after")
+    def _something_is_sampled(self) -> SamplingSettings:
+        if self.enabled and not self.sampling_strategies:
+            raise ValueError("sampling_strategies: at least one strategy is needed, or enabled: false")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> SamplingSettings:
+        names = [s.name for s in self.sampling_strategies]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"sampling_strategies: the name {name!r} is used {names.count(name)} times")
+        return self
+
+    @property
+    def exploration_strategy(self) -> RandomSampling | None:
+        """The first `random` strategy without limits: its draw is the exploration draw e of every frame."""
+        return next((s for s in self.sampling_strategies if isinstance(s, RandomSampling) and not s.limits), None)
+
+
+def load_sampling_settings(
+    data: Mapping[str, Any], where: str, class_names: Collection[str] | None = None
+) -> tuple[SamplingSettings, list[str]]:
+    """Validate settings of ours or of Roboflow; the second part are warnings for the user.
+
+    With `class_names`, the project's, selected classes that it does not know are warned of. Raises SettingsError
+    naming `where` and the field; BandBelowFloor when a band lies wholly below the floor.
+    """
+    settings: SamplingSettings = validated(SamplingSettings, data, where)
+    warnings = _refuse_bands_below_floor(settings, where)
+    if not settings.duplicates.enabled and settings.duplicates.cooldown_seconds:
+        warnings.append(f"{where}: duplicates.cooldown_seconds has no effect while duplicates.enabled is false")
+    for strategy in settings.sampling_strategies if class_names is not None else ():
+        unknown = sorted(set(getattr(strategy, "selected_class_names", None) or ()) - set(class_names or ()))
+        if unknown:
+            warnings.append(f"{where}: strategy {strategy.name!r} selects classes that are not known: {unknown}")
+    return settings, warnings
+
+
+def _refuse_bands_below_floor(settings: SamplingSettings, where: str) -> list[str]:
+    """Warnings of bands that the floor cuts; BandBelowFloor for one of which it leaves nothing."""
+    floor, slack = settings.confidence_floor, 1e-9  # 0.15 - 0.1 is a hair below 0.05, and 0.2 + 0.1 one above 0.3
+    warnings = []
+    for strategy in settings.sampling_strategies:
+        if not isinstance(strategy, CloseToThreshold):
+            continue
+        low, high = max(0.0, strategy.threshold - strategy.epsilon), strategy.threshold + strategy.epsilon
+        band = f"{where}: strategy {strategy.name!r} asks for confidences from {low:.4g} to {high:.4g}"
+        if high <= floor + slack:
+            raise BandBelowFloor(
+                f"{band}, but the detector keeps nothing below {floor:.4g}: raise the band or lower confidence_floor"
+            )
+        if strategy.epsilon == 0:
+            warnings.append(f"{band}, strictly between the two, so it can never match: raise epsilon")
+        elif low < floor - slack:
+            warnings.append(
+                f"{band}, but the detector keeps nothing below {floor:.4g}: that part of the band stays empty"
+            )
+    return warnings
