@@ -8,7 +8,7 @@ SEED ?= 0
 FOLDER ?= demo
 DEMO := --seed $(SEED) --folder $(FOLDER) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(QUICK),--quick)
 
-.PHONY: help setup demo demo-base ui test test-fast lint bench requirements clean
+.PHONY: help setup demo demo-base ui test test-fast soak lint bench requirements clean
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -34,6 +34,11 @@ test: setup
 # make test-fast    without the slow tests, on two cores
 test-fast: setup
 	@$(BIN)/python -m pytest -m "not slow" -q -n 2
+
+# make soak    the long versions of the fault tests, hours; each prints the figure of its promise
+soak: setup
+	@deployments/test_packages.sh
+	@$(BIN)/python -m pytest --soak tests/soak -s -p no:timeout
 
 # make lint    format, style, types and floors
 lint: setup

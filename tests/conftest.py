@@ -18,6 +18,17 @@ os.environ["MPLBACKEND"] = "Agg"
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / "shared"
+SOAK = ROOT / "tests" / "soak"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="the long fault tests of tests/soak, too")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Hours are for `make soak`: the suite has a short version of each of these tests."""
+    is_soak = SOAK in (collection_path, *collection_path.parents)
+    return True if is_soak and not config.getoption("--soak") else None
 
 
 @pytest.fixture(scope="session", autouse=True)
