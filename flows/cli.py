@@ -14,6 +14,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from flows import edge
+from flows.status import status
 from tasks.core.errors import EdgeloopError, SettingsError
 
 USAGE_ERROR = 2
@@ -31,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(edge.app, name="edge")
 
 
 def main() -> None:
@@ -237,7 +240,8 @@ def import_dataset(
 ) -> None:
     """Take a labelled dataset in, with its splits; with a model it is evaluated at once."""
     from flows.import_dataset import import_dataset as import_flow
-    from tasks.adapters.config import project_for_import, read_project
+    from tasks.adapters.config import read_project
+    from tasks.adapters.project_file import project_for_import
 
     if not config.exists():
         project_for_import(config, dataset, renames_of(rename or []), model, model_classes_of(model_classes))
@@ -264,6 +268,9 @@ def upload(config: Annotated[Path, typer.Option(help="the device, as in configs/
     from tasks.adapters.config import read_device
 
     print(f"{upload_flow(read_device(config))} samples delivered")
+
+
+app.command()(status)
 
 
 @app.command()

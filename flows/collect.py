@@ -1,25 +1,39 @@
-"""Edge: start the device's collector or attach to it, watch it for a window, report. It lives on when this run ends."""
+"""Edge: start the device's collector or attach to it, watch it for a window, report. It lives on when this run ends.
+
+Cancelling a run in the UI stops the collector, drained. Nothing else that happens to a run does: neither its crash nor
+the end of its worker, of Prefect's server, or of the link to it.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
 from tasks.artifacts import tell_table
-from tasks.collect import start_or_attach, watch
+from tasks.collect import report_rows, start_or_attach, statuses_of, watch
+from tasks.collector import stop_collector
 from tasks.core.entities import DeviceStatus
 from tasks.core.settings import DeviceSettings
 
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, State
 
-@flow(name="collect", flow_run_name="collect {device.name}")
+
+def stop_drained(flow: object, flow_run: FlowRun, state: State[Any]) -> None:
+    """Somebody has cancelled the run: what was read is decided, what is kept is written, and the collector ends."""
+    stop_collector(DeviceSettings.model_validate(flow_run.parameters["device"]).outbox)
+
+
+@flow(name="collect", flow_run_name="collect {device.name}", on_cancellation=[stop_drained])
 def collect(device: DeviceSettings, window_seconds: float = 3600.0, until_frames: int | None = None) -> DeviceStatus:
-    """Attach for `window_seconds`, or until so many frames are decided and delivered."""
-    start_or_attach(device)
+    """Attach for `window_seconds`, or until so many frames are decided and delivered.
+
+    The word of the device's own project; the report has all of them.
+    """
+    before = statuses_of(device)
+    how = start_or_attach(device)
     status = watch(device, window_seconds, until_frames)
-    figures = status.model_dump(mode="json", include={"frames", "frames_lost", "kept", "uploaded", "segments"})
-    rows = [{"what": name.replace("_", " "), "value": value} for name, value in figures.items()]
-    rows += [{"what": f"kept by {name}", "value": n} for name, n in status.kept_by_strategy.items()]
-    rows += [{"what": f"dropped: {reason}", "value": n} for reason, n in status.drops.items()]
-    rows += [{"what": "swap", "value": swap} for swap in status.swaps]
-    rows += [{"what": "last error", "value": status.last_error}] if status.last_error else []
-    tell_table(f"collect-{device.name}", rows, f"Collector of {device.name}, model {status.model_version}")
+    rows = report_rows(before, statuses_of(device), how)
+    tell_table(f"collect-{device.name}", rows, f"{device.name}: {status.frames:,} frames decided, {status.kept:,} kept")
     return status

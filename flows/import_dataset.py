@@ -15,7 +15,7 @@ from tasks.core.settings import ProjectSettings
 from tasks.import_dataset import Imported, take_in_dataset
 from tasks.redeploy import import_model
 from tasks.retrain import build_dataset, lacking_splits
-from tasks.turn import open_turn, save_turn
+from tasks.turn import check_bucket, open_turn, save_turn
 
 
 @flow(name="import", flow_run_name="import {dataset}")
@@ -23,6 +23,7 @@ def import_dataset(
     project: ProjectSettings, dataset: Path, model: Path | None, renames: Mapping[str, str]
 ) -> list[str]:
     """Samples, labels and a dataset version; with a model its thresholds, bands and figures. What to tell the user."""
+    check_bucket(project)
     model_version = import_model(project, model).model_version if model else ""  # first: a wrong file is soon mended
     imported = take_in_dataset(project, dataset, dict(renames))
     turn = open_turn(project)

@@ -14,6 +14,6 @@ def ingest(project: ProjectSettings) -> list[Ingested]:
     """Take in what each device has committed since the last time."""
     ingested = [ingest_device(project, device) for device in find_devices(project)]
     rows = [{"device": i.device, "new samples": i.samples, "batches": ", ".join(i.batches)} for i in ingested]
-    problems = [{"device": i.device, "left out": line} for i in ingested for line in i.problems]
+    problems = [{"device": i.device, "problem": line} for i in ingested for line in i.problems]
     tell_table("ingest", [*rows, *problems], "What is new, by device")
     return ingested

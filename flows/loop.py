@@ -27,12 +27,13 @@ from tasks.evaluate import sync_review
 from tasks.redeploy import first_model, live_release, thresholds_in_force
 from tasks.retrain import build_dataset, lacking_splits, new_training_images
 from tasks.suggest import approved_suggestion, score_forecast
-from tasks.turn import open_turn, read_evaluation, save_turn
+from tasks.turn import check_bucket, open_turn, read_evaluation, save_turn
 
 
 @flow(name="loop", flow_run_name="turn of {project.project}")
 def loop(project: ProjectSettings) -> Turn:
     """One turn. The answer says what was done and what the loop waits for."""
+    check_bucket(project)
     turn = open_turn(project)
     turn = start_devices(project, turn)
     turn = take_in_samples(project, turn)

@@ -10,12 +10,23 @@ from pathlib import Path
 import numpy as np
 
 from tasks.adapters.bucket import Bucket
+from tasks.adapters.detections import DetectionCache, DetectionsOfModel
 from tasks.adapters.detector import Detector, open_detector
 from tasks.adapters.images import ImageCache
 from tasks.adapters.labels import labels_from_coco, revision_bytes
 from tasks.adapters.manifest import read_manifest
 from tasks.core import layout
-from tasks.core.entities import Batch, DatasetEntry, Evaluation, Label, ModelVersion, Split
+from tasks.core.entities import (
+    STUB,
+    Batch,
+    DatasetEntry,
+    Detections,
+    Evaluation,
+    Label,
+    ModelVersion,
+    Sample,
+    Split,
+)
 from tasks.core.errors import DataError, ObjectConflict, ObjectMissing
 from tasks.core.matching import GroundTruths, ImageResult
 from tasks.core.settings import ProjectSettings
@@ -43,6 +54,10 @@ class Central:
     def images(self) -> ImageCache:
         return ImageCache(self.bucket, self.work / "images")
 
+    @property
+    def detections(self) -> DetectionCache:
+        return DetectionCache(self.work / "detections")
+
     def model(self, model_version: str) -> ModelVersion:
         return self.bucket.read_record(layout.model_file(model_version, "model.json"), ModelVersion)
 
@@ -56,7 +71,9 @@ class Central:
         return path
 
     def detector(self, model_version: str) -> Detector:
-        """The model, mapped to the project's classes, with everything from 0.001 up."""
+        """The model, mapped to the project's classes, with everything from 0.001 up; the stub sees nothing."""
+        if model_version == STUB:
+            return open_detector(STUB, project_classes=self.project.classes)
         return open_detector(
             self.model_path(model_version),
             project_classes=self.project.classes,
@@ -130,20 +147,34 @@ def of_split(entries: Iterable[DatasetEntry], split: Split) -> list[DatasetEntry
     return [entry for entry in entries if entry.split == split]
 
 
-def detect_again(
-    detector: Detector, cache: ImageCache, entries: Sequence[DatasetEntry], class_names: Sequence[str]
-) -> EvaluatedImages:
-    """What a model sees in labelled images, from 0.001 up. An image that cannot be used is left out and named."""
+def detect_again(central: Central, model_version: str, entries: Sequence[DatasetEntry]) -> EvaluatedImages:
+    """What a model sees in labelled images, from 0.001 up. An image that cannot be used is left out and named.
+
+    The model runs on images that it was not asked about before; for the others its answer is remembered.
+    """
+    detector, images = central.detector(model_version), central.images
+    model_classes = () if model_version == STUB else central.model(model_version).class_names
     kept, results, problems = [], [], []
-    for entry in entries:
-        try:
-            detections = detector.detect(cache.pixels_of(entry.sample))
-            results.append(ImageResult(detections, truths_of(entry.label, class_names)))
-        except (DataError, ObjectMissing) as error:
-            problems.append(str(error))
-            continue
-        kept.append(entry)
+    with central.detections.of(detector, model_classes, {entry.sample.sha256 for entry in entries}) as known:
+        for entry in entries:
+            try:
+                detections = see(detector, images, known, entry.sample)
+                results.append(ImageResult(detections, truths_of(entry.label, central.project.classes)))
+            except (DataError, ObjectMissing) as error:
+                problems.append(str(error))
+                continue
+            kept.append(entry)
     return EvaluatedImages(kept, results, problems)
+
+
+def see(detector: Detector, images: ImageCache, known: DetectionsOfModel, sample: Sample) -> Detections:
+    """What the model sees in a sample's image, or saw when it was asked before; the image must still be there."""
+    images.path_of(sample)
+    detections = known.get(sample.sha256)
+    if detections is None:
+        detections = detector.detect(images.pixels_of(sample))
+        known.add(sample.sha256, detections)
+    return detections
 
 
 def truths_of(label: Label, class_names: Sequence[str]) -> GroundTruths:

@@ -10,7 +10,6 @@ from pathlib import Path
 from prefect import task
 
 from tasks.adapters.coco import class_figure, coco_figures
-from tasks.adapters.detector import open_detector
 from tasks.adapters.images import ImageCache
 from tasks.adapters.labels import read_coco_pair
 from tasks.adapters.manifest import matches_bytes
@@ -18,13 +17,19 @@ from tasks.adapters.report import evaluation_report
 from tasks.central import Central, EvaluatedImages, detect_again, of_split
 from tasks.core import bands, layout
 from tasks.core.bootstrap import REPLICATES
-from tasks.core.entities import STUB, DatasetEntry, Evaluation, Label, Split, Suggestion, content_id
+from tasks.core.entities import DatasetEntry, Evaluation, Label, Split, Suggestion, content_id
 from tasks.core.errors import NotEnoughData, SettingsError
 from tasks.core.matching import ImageResult, Matches, match
 from tasks.core.settings import ProjectSettings, Thresholds, validated
+from tasks.retries import may_pass
 
 
-@task(task_run_name="evaluate {model_version} on {split}", retries=2, retry_delay_seconds=[1, 10])
+@task(
+    task_run_name="evaluate {model_version} on {split}",
+    retries=2,
+    retry_delay_seconds=[1, 10],
+    retry_condition_fn=may_pass,
+)
 def evaluate_split(
     project: ProjectSettings,
     model_version: str,
@@ -40,7 +45,7 @@ def evaluate_split(
     entries = of_split(central.entries(dataset_version), split)
     if not entries:
         raise NotEnoughData(f"dataset {dataset_version} has no {split} images: label more of the random slice")
-    images = detect_again(central.detector(model_version), central.images, entries, project.classes)
+    images = detect_again(central, model_version, entries)
     if not images.entries:
         raise NotEnoughData(f"dataset {dataset_version}: no {split} image can be used, the first: {images.problems[0]}")
     evaluation, matches = evaluate_images(
@@ -126,7 +131,7 @@ def evaluate_files(ground_truth: Path, predictions: Path, out: Path, *, beta: fl
     return evaluation
 
 
-@task(task_run_name="FiftyOne: {dataset_version}", retries=1, retry_delay_seconds=5)
+@task(task_run_name="FiftyOne: {dataset_version}", retries=1, retry_delay_seconds=5, retry_condition_fn=may_pass)
 def sync_review(
     project: ProjectSettings, dataset_version: str, model_version: str, evaluation: str, suggestion: str
 ) -> dict[str, str]:
@@ -139,12 +144,7 @@ def sync_review(
     central = Central(project)
     review.check_that_it_answers(review.ensure_database(central.work / "fiftyone"))
     entries = central.entries(dataset_version)
-    detector = (
-        open_detector(STUB, project_classes=project.classes)
-        if model_version == STUB
-        else central.detector(model_version)
-    )
-    images = detect_again(detector, central.images, entries, project.classes)
+    images = detect_again(central, model_version, entries)
     review.sync_dataset(
         project.project, review_items(images, central.images, project.classes, model_version), project.classes
     )

@@ -14,6 +14,7 @@ from tasks.core.entities import Batch, Record, Sample, content_id
 from tasks.core.errors import ObjectMissing, RecordInvalid
 from tasks.core.settings import ProjectSettings
 from tasks.core.splits import assign_split
+from tasks.retries import may_pass
 from tasks.turn import recorded_batches
 
 
@@ -34,14 +35,14 @@ class Ingested(BaseModel):
     problems: tuple[str, ...] = ()
 
 
-@task(task_run_name="find devices", retries=3, retry_delay_seconds=[1, 5, 20])
+@task(task_run_name="find devices", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
 def find_devices(project: ProjectSettings) -> list[str]:
     """Names of all devices that have written to the bucket."""
     names = Bucket(project.bucket, project.project).children("devices")
     return [name for name in names if layout.NAME.match(name)]  # anybody may have put a file there
 
 
-@task(task_run_name="ingest {device}", retries=3, retry_delay_seconds=[1, 5, 20])
+@task(task_run_name="ingest {device}", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
 def ingest_device(project: ProjectSettings, device: str) -> Ingested:
     """Take in the segments that a device has committed since the last time.
 
@@ -77,7 +78,7 @@ def read_cursor(bucket: Bucket, device: str) -> Cursor:
 
 
 def read_segments(bucket: Bucket, device: str, after: int) -> tuple[list[Sample], list[str], int]:
-    """New samples, one line for each record left out, and the number of the last segment there is."""
+    """New samples, a line for each problem with the others, and the number of the last segment there is."""
     samples: list[Sample] = []
     problems: list[str] = []
     number = after

@@ -14,6 +14,7 @@ from tasks.core.corrections import count_corrections
 from tasks.core.entities import Batch, Label, Record
 from tasks.core.errors import DataError, ObjectMissing
 from tasks.core.settings import ProjectSettings, Thresholds
+from tasks.retries import may_pass
 
 PROBLEMS_TOLD = 20  # of a batch; all of them are with the labels
 
@@ -43,7 +44,7 @@ def labelling_of(project: ProjectSettings) -> Labelling:
     return FilesLabelling(Path(project.labelling.folder))
 
 
-@task(task_run_name="offer {batch_id}", retries=3, retry_delay_seconds=[1, 5, 20])
+@task(task_run_name="offer {batch_id}", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
 def offer_batch(project: ProjectSettings, batch_id: str, thresholds: Thresholds) -> Offered:
     """Lay a batch out for people. Offering it again changes nothing that they have done."""
     central = Central(project)
@@ -61,7 +62,7 @@ def offer_batch(project: ProjectSettings, batch_id: str, thresholds: Thresholds)
     return Offered(batch_id=batch_id, where=labelling.where(batch_id), images=len(readable), left_out=tuple(left_out))
 
 
-@task(task_run_name="pull {batch_id}", retries=3, retry_delay_seconds=[1, 5, 20])
+@task(task_run_name="pull {batch_id}", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
 def pull_batch(project: ProjectSettings, batch_id: str, revision: int) -> Pulled:
     """Take in the labels of a batch; what is new becomes the next revision, never overwritten.
 

@@ -14,9 +14,10 @@ from tasks.core import gate, layout
 from tasks.core.entities import STUB, DatasetVersion, ModelVersion, Release, Verdict
 from tasks.core.matching import match
 from tasks.core.settings import ProjectSettings, SamplingSettings, Thresholds
+from tasks.retries import may_pass
 
 
-@task(task_run_name="gate {candidate}", retries=2, retry_delay_seconds=[1, 10])
+@task(task_run_name="gate {candidate}", retries=2, retry_delay_seconds=[1, 10], retry_condition_fn=may_pass)
 def judge(
     project: ProjectSettings,
     candidate: str,
@@ -29,7 +30,7 @@ def judge(
     central = Central(project)
     dataset = central.bucket.read_record(layout.dataset(dataset_version), DatasetVersion)
     entries = of_split(central.entries(dataset_version), "test")
-    ours = detect_again(central.detector(candidate), central.images, entries, project.classes)
+    ours = detect_again(central, candidate, entries)
     edition = gate.Edition(
         clusters=tuple(ours.clusters),
         class_names=project.classes,
@@ -42,7 +43,7 @@ def judge(
     if live == STUB:
         verdict = gate.judge_first(outcome, edition, project.gate, decided_at=now, seed=project.seed)
     else:
-        theirs = detect_again(central.detector(live), central.images, ours.entries, project.classes)
+        theirs = detect_again(central, live, ours.entries)
         verdict = gate.judge_improve(
             outcome,
             gate.ModelOutcome(live, match(theirs.results), live_thresholds),
@@ -61,7 +62,9 @@ def store_verdict(central: Central, verdict: Verdict) -> None:
     central.bucket.create_record(layout.verdict(number), verdict)
 
 
-@task(task_run_name="release to {project.group}", retries=3, retry_delay_seconds=[1, 5, 20])
+@task(
+    task_run_name="release to {project.group}", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass
+)
 def release(
     project: ProjectSettings,
     model_version: str,
@@ -112,7 +115,7 @@ def thresholds_in_force(project: ProjectSettings) -> Thresholds:
     return live.thresholds if live else {}
 
 
-@task(task_run_name="first model", retries=3, retry_delay_seconds=[1, 5, 20])
+@task(task_run_name="first model", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
 def first_model(project: ProjectSettings) -> str:
     """The model version that devices start with: the user's own file, or none (the stub)."""
     if project.first_model == STUB:

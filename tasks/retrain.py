@@ -30,11 +30,12 @@ from tasks.core.splits import (
     is_random_edition,
     newest_edition,
 )
+from tasks.retries import may_pass
 
 PARITY_IMAGES = 8
 
 
-@task(task_run_name="dataset version", retries=3, retry_delay_seconds=[1, 5, 20])
+@task(task_run_name="dataset version", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
 def build_dataset(project: ProjectSettings, revisions: Mapping[str, int], previous: str) -> DatasetVersion:
     """Freeze the newest labels of all batches into a dataset version; equal content gives the same one again."""
     central = Central(project)
@@ -107,7 +108,7 @@ def new_training_images(project: ProjectSettings, dataset_version: str, since: s
     return sum(e.sample.sample_id not in known for e in of_split(central.entries(dataset_version), "train"))
 
 
-@task(task_run_name="train on {dataset_version}", retries=1, retry_delay_seconds=10)
+@task(task_run_name="train on {dataset_version}", retries=1, retry_delay_seconds=10, retry_condition_fn=may_pass)
 def train_model(project: ProjectSettings, dataset_version: str, from_model: str) -> ModelVersion:
     """Train from `from_model`'s weights (or the project's, for the first), export to ONNX, check parity, store.
 

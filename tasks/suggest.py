@@ -36,6 +36,7 @@ from tasks.core.explain import traffic_of_line
 from tasks.core.matching import ImageResult, match
 from tasks.core.settings import CloseToThreshold, ProjectSettings, SamplingSettings
 from tasks.core.suggestion.evidence import MAX_TRAFFIC_RECORDS
+from tasks.retries import may_pass
 
 FRAME_KEY = b'"frame"'  # what a line of `edgeloop explain` has and a record of the traffic log has not
 ENOUGH_TRAFFIC = 200  # logged frames of the live model; with fewer, labelled images stand in as unlabelled ones
@@ -49,7 +50,7 @@ class Approval(Record):
     approved_at: UtcTime
 
 
-@task(task_run_name="suggest for {model_version}", retries=2, retry_delay_seconds=[1, 10])
+@task(task_run_name="suggest for {model_version}", retries=2, retry_delay_seconds=[1, 10], retry_condition_fn=may_pass)
 def make_suggestion(project: ProjectSettings, model_version: str, evaluation: str) -> Suggestion:
     """Settings for the live model, from its evaluation on calibration and its traffic; stored."""
     central = Central(project)
@@ -129,7 +130,7 @@ def devices_of_group(central: Central) -> list[str]:
     found = []
     for device in devices(central.bucket):
         try:
-            status = central.bucket.read_record(layout.device_status(device), DeviceStatus)
+            status = central.bucket.read_record(layout.device_status(device), DeviceStatus, from_device=True)
         except (ObjectMissing, RecordInvalid):
             continue
         if status.group == central.project.group:
@@ -178,7 +179,7 @@ def random_slice_as_traffic(central: Central, model_version: str, dataset_versio
     """
     entries = central.entries(dataset_version)
     held_out = [e for e in of_split(entries, "calibration") + of_split(entries, "test") if e.sample.random_slice]
-    images = detect_again(central.detector(model_version), central.images, held_out, central.project.classes)
+    images = detect_again(central, model_version, held_out)
     floor = central.project.sampling.confidence_floor
     return [traffic_record(images, row, model_version, floor) for row in range(len(images.entries))]
 
@@ -246,7 +247,9 @@ def approved_suggestion(project: ProjectSettings, suggestion_id: str) -> Suggest
 # --- what came true --------------------------------------------------------------------------------------------------
 
 
-@task(task_run_name="score forecast {suggestion_id}", retries=2, retry_delay_seconds=[1, 10])
+@task(
+    task_run_name="score forecast {suggestion_id}", retries=2, retry_delay_seconds=[1, 10], retry_condition_fn=may_pass
+)
 def score_forecast(
     project: ProjectSettings, suggestion_id: str, release_number: int, dataset_version: str
 ) -> dict[str, float]:

@@ -35,7 +35,7 @@ from tasks.core.entities import Batch, Detection, DeviceStatus, Label
 from tasks.core.errors import EdgeloopError
 from tasks.label import read_batch
 from tasks.redeploy import live_release
-from tasks.turn import read_turns
+from tasks.turn import newest_turn
 
 DAY_SECONDS = 600.0  # a day that takes longer than this has a fault
 SWAP_SECONDS = 60.0
@@ -107,7 +107,8 @@ class Player:
         central = Central(self.world.project)
         labelling = FilesLabelling(Path(self.world.project.labelling.folder))
         told = []
-        for batch_id in read_turns(self.world.project)[-1].open_batches:
+        turn = newest_turn(self.world.project)
+        for batch_id in turn.open_batches if turn else ():
             batch = read_batch(central, batch_id)
             seeds = labelling.seeds(batch)
             labels = self.label_batch(batch, seeds)

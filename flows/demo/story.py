@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from flows.demo.servers import LOOPBACK
 from flows.demo.state import DemoState
 from flows.demo.world import World
 from tasks.adapters.report import CameTrue, LabelCounts, LoopStory, RoundStory, Thumbnail
+from tasks.adapters.report.story import Figure
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import Batch, DatasetEntry, Estimate, Evaluation, Forecast, Suggestion, Turn, Verdict
@@ -16,6 +18,7 @@ from tasks.turn import read_turns
 
 THUMBNAILS = 8
 LINKED_VIEWS = ("To review", "Misses in the suggested band", "Blind misses")
+NO_NEW_MODEL = "No new model was trained in this round."
 SAME_PRECISION = "Both models on the same test images; recall of both at the live model's operating precision."
 FORECAST_NAMES = {
     "images_a_day": ("images a day", False),
@@ -72,13 +75,8 @@ def round_story(
 ) -> RoundStory:
     samples = [s for b in sorted(batches) for s in central.bucket.read_record(layout.batch(b), Batch).samples]
     labels = [entry.label for entry in entries if entry.batch_id in batches]
-    after = evaluation_of(central, turn.candidate_test_evaluation)
-    compared = turn.verdict.numbers if turn.verdict else {}
-    notes = (
-        world.round_notes[number],
-        SAME_PRECISION if "live.recall" in compared else "",
-        meaning_of(turn.verdict),
-    )
+    models = models_of(central, turn)
+    notes = (world.round_notes[number], models.note)
     day = state.days[number] if number < len(state.days) else None
     return RoundStory(
         number=number,
@@ -86,19 +84,51 @@ def round_story(
         frames=world.frames_a_day,
         collected=dict(Counter(sample.strategy for sample in samples)),
         labels=LabelCounts(len(labels), sum(len(label.boxes) for label in labels), len(samples) - len(labels)),
-        model_before=turn.verdict.live if turn.verdict else turn.live_model,
-        model_after=turn.candidate,
-        ap50_before=compared.get("live.ap50"),
-        ap50_after=compared.get("candidate.ap50", after.coco.get("AP50") if after else None),
-        recall_before=compared.get("live.recall"),
-        recall_after=compared.get("candidate.recall") or recall_of(after),
+        model_before=models.before,
+        model_after=models.after,
+        ap50_before=models.ap50[0],
+        ap50_after=models.ap50[1],
+        recall_before=models.recall[0],
+        recall_after=models.recall[1],
         note=" ".join(filter(None, notes)),
         evaluation=evaluation_of(central, turn.evaluation),
         suggestion=suggestion_of(central, turn.suggestion),
         came_true=came_true(central, turn),
-        verdict=turn.verdict,
+        verdict=models.verdict,
         swaps=day.swaps if day else (),
         seconds=sum(s for name, s in state.ended.items() if name.startswith(f"day {number}")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The live model of a round and the one that was trained in it, with their figures, before and after."""
+
+    before: str
+    after: str
+    ap50: tuple[Figure, Figure]
+    recall: tuple[Figure, Figure]
+    verdict: Verdict | None
+    note: str
+
+
+def models_of(central: Central, turn: Turn) -> Models:
+    """A turn goes on knowing the newest candidate and its verdict; they are this round's when its dataset made them."""
+    if turn.trained_on != turn.dataset_version:
+        live = evaluation_of(central, turn.test_evaluation)
+        ap50 = live.coco.get("AP50") if live else None
+        return Models(turn.live_model, turn.live_model, (ap50, None), (recall_of(live), None), None, NO_NEW_MODEL)
+    after = evaluation_of(central, turn.candidate_test_evaluation)
+    compared = turn.verdict.numbers if turn.verdict else {}
+    ap50_after = compared.get("candidate.ap50", after.coco.get("AP50") if after else None)
+    notes = (SAME_PRECISION if "live.recall" in compared else "", meaning_of(turn.verdict))
+    return Models(
+        before=turn.verdict.live if turn.verdict else turn.live_model,
+        after=turn.candidate,
+        ap50=(compared.get("live.ap50"), ap50_after),
+        recall=(compared.get("live.recall"), compared.get("candidate.recall") or recall_of(after)),
+        verdict=turn.verdict,
+        note=" ".join(filter(None, notes)),
     )
 
 

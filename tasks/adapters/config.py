@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tasks.adapters.labels import read_dataset
 from tasks.core.errors import SettingsError
 from tasks.core.settings import DeviceSettings, ProjectSettings, SamplingSettings, load_sampling_settings, validated
 
@@ -54,35 +52,6 @@ def read_device(path: Path) -> DeviceSettings:
 def read_sampling(path: Path) -> tuple[SamplingSettings, list[str]]:
     """Sampling settings, ours or Roboflow's, and what the user should know about them."""
     return load_sampling_settings(read_mapping(path), str(path))
-
-
-def project_for_import(
-    path: Path,
-    dataset: Path,
-    renames: Mapping[str, str],
-    model: Path | None,
-    model_classes: str | tuple[str, ...] | None = None,
-) -> None:
-    """Write a project file with the classes of a dataset, for a user who has none yet.
-
-    Raises LabelsInvalid for a folder that is no dataset and SettingsError where the file cannot be written.
-    """
-    names = [renames.get(name, name) for name in read_dataset(dataset).class_names]
-    name = re.sub(r"[^a-z0-9]+", "-", dataset.resolve().name.lower())[:63].strip("-") or "project"
-    content = {"project": name, "bucket": "bucket", "classes": list(dict.fromkeys(names))}
-    if model is not None:
-        content["first_model"] = str(model)
-    if model_classes:
-        content["model_classes"] = model_classes if isinstance(model_classes, str) else list(model_classes)
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            f"# Made by edgeloop import. configs/project.yaml of edgeloop shows every field with its default.\n{text}",
-            encoding="utf-8",
-        )
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be written ({error.strerror}): name another --config") from None
 
 
 def bucket_url(bucket: str) -> str:

@@ -6,6 +6,7 @@ anew; so it does where something went wrong here, and then meets and counts the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -26,11 +27,15 @@ class Ahead:
 
 @dataclass(slots=True)
 class Captured:
-    """A frame on its way from its camera to the decision."""
+    """A frame on its way from its camera to the decision.
+
+    answer: told what was detected in it, or what went wrong; for frames that somebody waits for.
+    """
 
     frame: Frame
     is_live: bool
     ahead: Ahead | None = None
+    answer: Callable[[Detections | Exception], None] | None = None
 
 
 def prepare(captured: Captured, detector: AnyDetector) -> None:

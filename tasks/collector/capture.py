@@ -11,28 +11,57 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
 from tasks.adapters.camera import Source
 from tasks.collector.ahead import Captured
 from tasks.collector.config import Position
-from tasks.collector.tally import Tally
 from tasks.core.entities import Frame
 from tasks.core.errors import EdgeloopError
 from tasks.core.settings import CameraSettings
 
 _READ_AHEAD = 2  # frames a recording may be ahead of the model; each with an input of it, 2 MB for 416 x 416 pixels
-_SILENT_S = 10.0  # without a frame a live camera counts as away
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 
 
 class OpenSource(Protocol):
     """How a source is opened: `camera.open_source`, or a test's."""
 
-    def __call__(self, source: str, camera: str, *, start: datetime | None, time_scale: float) -> Source: ...
+    def __call__(
+        self,
+        source: str,
+        camera: str,
+        *,
+        start: datetime | None,
+        time_scale: float,
+        settings: CameraSettings | None = None,
+    ) -> Source: ...
+
+
+class FrameTaker(Protocol):
+    """Whom frames are handed to: a `FrameQueue`, or several projects behind one."""
+
+    def put_and_wait(self, captured: Captured) -> bool: ...
+
+    def put_latest(self, captured: Captured) -> bool: ...
+
+    def end_lane(self, camera: str) -> None: ...
+
+
+class CaptureTally(Protocol):
+    """What a capture thread reports to: a `Tally`, or those of several projects."""
+
+    def camera(self, name: str, state: str) -> None: ...
+
+    def error(self, message: str) -> None: ...
+
+    def count_also(self, drops: Callable[[], Mapping[str, int]], *, rebuilt: bool = False) -> None: ...
+
+    def survive(self, what: str) -> AbstractContextManager[None]: ...
 
 
 class FrameQueue:
@@ -106,13 +135,13 @@ class FrameQueue:
 
 
 class CaptureThread(threading.Thread):
-    """Reads one camera until it ends or is stopped."""
+    """Reads one camera until it ends or is stopped. A recording is read once; a live camera is never given up."""
 
     def __init__(
         self,
         settings: CameraSettings,
-        queue: FrameQueue,
-        tally: Tally,
+        queue: FrameTaker,
+        tally: CaptureTally,
         position: Position | None,
         open_this: Callable[[], Source],
         prepare: Callable[[Captured], None],
@@ -132,16 +161,19 @@ class CaptureThread(threading.Thread):
         self.failure: EdgeloopError | None = None
         self.came_to_its_end = False
         self.last_index: int | None = None  # of the last frame of a recording that was handed over
-        self._last_frame = time.monotonic()
+        self._is_reading = False
+        self._told = ""
+        self._skipped_before: dict[str, int] = {}  # of a live camera, by sources that failed and were opened anew
         tally.count_also(self._skipped_of_recording, rebuilt=True)
         tally.count_also(self._skipped_of_live)
 
     def run(self) -> None:
+        pause = _FIRST_RETRY_S
         try:
-            with self._tally.survive(f"camera {self._settings.name}"):
-                self._read_for_ever()
+            while not self._read_once() and not self._stopping.wait(pause):
+                pause = min(pause * 2, _LONGEST_RETRY_S)
         finally:
-            self._queue.end_lane(self._settings.name)
+            self._queue.end_lane(self.camera)
 
     def stop(self) -> None:
         self._stopping.set()
@@ -149,13 +181,15 @@ class CaptureThread(threading.Thread):
             self._source.close()
 
     def report(self) -> None:
-        """Say so when a live camera has not given a frame for long."""
-        source, silence = self._source, time.monotonic() - self._last_frame
-        if source is not None and source.is_live and not self._stopping.is_set():
-            is_silent = silence > _SILENT_S
-            self._tally.camera(
-                self.camera, f"no frame for {silence:.0f} s: {source.last_error}" if is_silent else "running"
-            )
+        """Say how the camera is, and what was wrong last."""
+        source = self._source
+        if source is None or self._stopping.is_set():
+            return
+        if self._is_reading and source.is_live:
+            self._tally.camera(self.camera, source.state())
+        if source.last_error != self._told:
+            self._told = source.last_error
+            self._tally.error(self._told)
 
     def skipped(self) -> dict[str, int]:
         """Bad images of a recording since its beginning, by reason; what the next run does not count again."""
@@ -163,36 +197,43 @@ class CaptureThread(threading.Thread):
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _read_for_ever(self) -> None:
-        """Once through a recording; a camera of the network or the machine is tried again until it is stopped."""
-        pause = _FIRST_RETRY_S
-        while not self._stopping.is_set():
+    def _read_once(self) -> bool:
+        """Read to the end; is that all there will be? Not of a live camera, whatever happened to it."""
+        with self._tally.survive(f"camera {self.camera}"):
             try:
-                self._read_once()
-                self._tally.camera(self._settings.name, "ended")
-                return
+                self._read()
+                return True
             except EdgeloopError as error:
                 self.failure = error
-                self._tally.camera(self._settings.name, f"unavailable: {error}")
+                self._say(f"unavailable: {error}")
                 self._tally.error(str(error))
-            if not _may_come_back(self._settings.source):
-                return
-            self._stopping.wait(pause)
-            pause = min(pause * 2, _LONGEST_RETRY_S)
+                return not self._is_live()
+        self._say("failed: see the last error")
+        return not self._is_live()
 
-    def _read_once(self) -> None:
+    def _read(self) -> None:
         with self._open() as source:
-            self._source = source
+            self._remember_skipped()
+            self._source, self._is_reading = source, True
             if self._stopping.is_set():  # asked to stop while it was being opened
                 return
-            self._tally.camera(self._settings.name, "running")
+            self._tally.camera(self.camera, source.state())
             for frame in source:
-                self._last_frame = time.monotonic()
                 if not source.is_live and frame.index < self._position.next_index:
                     continue  # decided before the restart
                 if not self._hand_over(frame, source.is_live) or self._stopping.is_set():
-                    return
-            self.came_to_its_end = not self._stopping.is_set()
+                    break
+            else:
+                self.came_to_its_end = not self._stopping.is_set()
+            self._say("ended" if self.came_to_its_end else "stopped")
+
+    def _say(self, state: str) -> None:
+        """A state that is not the source's own, and stays."""
+        self._is_reading = False
+        self._tally.camera(self.camera, state)
+
+    def _is_live(self) -> bool:
+        return self._source is not None and self._source.is_live
 
     def _hand_over(self, frame: Frame, is_live: bool) -> bool:
         captured = Captured(frame, is_live)
@@ -204,12 +245,13 @@ class CaptureThread(threading.Thread):
 
     def _skipped_of_recording(self) -> Mapping[str, int]:
         before = self._position.skipped_before
-        return {reason: count - before.get(reason, 0) for reason, count in self.skipped().items()}
+        return {reason: max(0, count - before.get(reason, 0)) for reason, count in self.skipped().items()}
 
     def _skipped_of_live(self) -> Mapping[str, int]:
-        return dict(self._source.skipped) if self._source is not None and self._source.is_live else {}
+        source = self._source
+        if source is None or not source.is_live:
+            return {}
+        return dict(Counter(self._skipped_before) + Counter(dict(source.skipped)))
 
-
-def _may_come_back(source: str) -> bool:
-    """Is it a camera, which may be plugged in again, and not a file that is not there?"""
-    return source.isdecimal() or source.startswith(("rtsp://", "rtsps://"))
+    def _remember_skipped(self) -> None:
+        self._skipped_before = dict(self._skipped_of_live())

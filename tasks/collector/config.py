@@ -14,6 +14,7 @@ from tasks.core.settings import DeviceSettings, SamplingSettings, Settings
 
 STATE_FILE = "state.json"
 STATUS_FILE = "status.json"
+RUNNING_FILE = "running.json"
 INSTALLED_FOLDER = "installed"
 
 
@@ -30,6 +31,15 @@ class CollectorConfig(Settings):
     follow: bool = Field(False, description="go on waiting for orders when all recordings have ended")
     start: datetime | None = Field(None, description="capture time of the first frame of recordings")
     time_scale: float = Field(1.0, gt=0, description="seconds of capture time a second of a recording")
+
+    def of_each_project(self) -> tuple[CollectorConfig, ...]:
+        """What each project of the device is told. Model, settings and classes are for the device's own, the first."""
+        own, *others = self.device.of_each_project()
+        only = {"model": None, "sampling": None, "project_classes": None, "model_classes": None}
+        return (
+            self.model_copy(update={"device": own}),
+            *(self.model_copy(update={"device": device, **only}) for device in others),
+        )
 
 
 class Position(Record):
@@ -61,6 +71,7 @@ class CollectorState(Record):
     refused_reason: str = ""
     positions: dict[str, Position] = {}
     sampler: dict[str, Any] = {}
+    clock: UtcTime | None = Field(None, description="when it was written, by what this device knew of the time")
 
 
 def read_state(outbox: Path) -> CollectorState | None:
@@ -76,3 +87,18 @@ def read_state(outbox: Path) -> CollectorState | None:
 
 def write_state(outbox: Path, state: CollectorState) -> None:
     write_checked(outbox / STATE_FILE, state.model_dump_json().encode())
+
+
+def write_running(outbox: Path, config: CollectorConfig) -> None:
+    """What the collector that holds this folder was started with, for whoever wants to know whether it is the same."""
+    write_checked(outbox / RUNNING_FILE, config.model_dump_json().encode())
+
+
+def read_running(outbox: Path) -> CollectorConfig | None:
+    data = read_checked(outbox / RUNNING_FILE)
+    if data is None:
+        return None
+    try:
+        return CollectorConfig.model_validate_json(data)
+    except ValidationError:
+        return None

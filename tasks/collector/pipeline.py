@@ -12,6 +12,7 @@ from tasks.collector.clock import ClockWatch
 from tasks.collector.config import Position
 from tasks.collector.keeping import Kept, is_logged, observation_of, traffic_record
 from tasks.collector.positions import Positions
+from tasks.collector.probation import ProbationWatch
 from tasks.collector.runner import Runner
 from tasks.collector.spooler import Spooler
 from tasks.collector.tally import Tally
@@ -21,8 +22,6 @@ from tasks.core.errors import ImageUnreadable, RecordInvalid
 from tasks.core.sampling import Decision, Observation, Sampler
 from tasks.core.settings import DeviceSettings
 
-_PROBATION_FRAMES = 100  # of a new release, in which so many failures send it back
-_PROBATION_FAILURES = 5
 _TRAFFIC_RECORDS = 500  # a file
 _TRAFFIC_HELD = 5000  # at most while the disk is behind
 
@@ -39,10 +38,15 @@ class Pipeline:
         *,
         sampler_state: Mapping[str, Any],
         positions: Mapping[str, Position],
-        went_bad: Callable[[Runner, str], None],
+        went_bad: Callable[[Runner, str, Runner | None], Runner],
+        passed: Callable[[Runner], None],
     ) -> None:
-        """went_bad: told of a release that failed its probation, after the pipeline has gone back."""
+        """went_bad: told of a release that failed its probation, why, and what was in force before it, where that is
+        still open; says what is in force instead. passed: told of a release that has kept to its limits.
+        """
         self.runner = runner
+        self.watch = ProbationWatch()
+        self.watch.begin(runner, before=None)
         self.positions = Positions({camera.name: camera.source for camera in device.cameras}, positions)
         self._device = device
         self._tally = tally
@@ -50,9 +54,7 @@ class Pipeline:
         self._sampler = _sampler(runner, device, sampler_state, tally)
         self._clock = ClockWatch()
         self._went_bad = went_bad
-        self._before: Runner | None = None
-        self._failures = 0
-        self._probation_left = 0
+        self._passed = passed
         self._traffic: list[TrafficRecord] = []
         self._traffic_since = time.monotonic()
 
@@ -62,7 +64,9 @@ class Pipeline:
 
     def run_model(self, captured: Captured) -> None:
         """Run the model in force on a frame, in advance; for the inference thread."""
-        ahead.run(captured, self.runner.detector)
+        runner = self.runner
+        with self.watch.running(runner):
+            ahead.run(captured, runner.detector)
 
     def decide(self, captured: Captured) -> None:
         """Detect, sample, and hand over what is kept. Nothing that goes wrong with one frame stops the next."""
@@ -75,18 +79,20 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - this loop must not die: counted, reported, the next frame comes
             reason = "frame unreadable" if isinstance(error, ImageUnreadable) else "inference failed"
             self._tally.failed_frame(reason, f"camera {frame.camera}, frame {frame.index}: {error}")
-            self._on_probation(failed=not isinstance(error, ImageUnreadable))
+            if not isinstance(error, ImageUnreadable):
+                self._judge(None)
         else:
             self._tally.decided(decision.outcome, decision.strategy if decision.kept else None)
             if decision.kept:
                 self._spooler.keep(self._kept(frame, detections, decision, is_live), wait=not is_live)
-            self._on_probation(failed=False)
+            self._judge(len(detections))
         if not is_live:
             self.positions.advance(frame.camera, frame.index)
 
     def swap(self, runner: Runner) -> None:
         """Between two frames: all of what is in force is exchanged; the sampler's counters go on."""
-        self._before, self._failures, self._probation_left = self.runner, 0, _PROBATION_FRAMES
+        before, self.runner = self.runner, runner
+        self.watch.begin(runner, before)
         self._put_in_force(runner, str(runner))
 
     def sampler_state(self) -> dict[str, Any]:
@@ -135,19 +141,17 @@ class Pipeline:
 
     # --- a new release on probation ----------------------------------------------------------------------------------
 
-    def _on_probation(self, *, failed: bool) -> None:
-        """Go back to the runner before, when the new one fails on too many of its first frames."""
-        if self._before is None:
-            return
-        self._probation_left -= 1
-        self._failures += failed
-        if self._failures >= _PROBATION_FAILURES:
-            bad, good, self._before = self.runner, self._before, None
-            reason = f"failed on {self._failures} of its first frames, the last time: {self._tally.last_error}"
+    def _judge(self, detections: int | None) -> None:
+        """One more frame, with so many detections or failed (none): a release that breaks its limits has to go."""
+        reason = self.watch.frame(detections)
+        if reason is not None:
+            if detections is None:
+                reason += f", the last time: {self._tally.last_error}"
+            good = self._went_bad(self.runner, reason, self.watch.before)
+            self.watch.begin(good, before=None)
             self._put_in_force(good, f"back to {good}")
-            self._went_bad(bad, reason)
-        elif self._probation_left == 0:
-            self._before = None
+        elif self.watch.has_passed():
+            self._passed(self.runner)
 
     def _put_in_force(self, runner: Runner, what: str) -> None:
         self._sampler = self._sampler.with_settings(runner.settings)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tasks.adapters.detector import Prepared
 from tasks.adapters.releases import InstalledRelease
-from tasks.core.entities import STUB, Detections, content_id
+from tasks.core.entities import STUB, Detections, Probation, content_id
 from tasks.core.settings import RandomSampling, SamplingSettings
 
 WITHOUT_ORDERS = SamplingSettings(sampling_strategies=(RandomSampling(name="random", type="random"),))
@@ -59,6 +59,8 @@ class Runner:
     settings: SamplingSettings
     settings_version: str
     release_number: int = 0
+    on_probation: bool = False
+    probation: Probation = Probation()
 
     @property
     def model_version(self) -> str:
@@ -107,7 +109,8 @@ class RunnerFactory:
             nms_iou=release.nms_iou,
             threads=self._threads,
         )
-        return Runner(detector, settings, f"{release.group}/{release.number}", release.number)
+        version = f"{release.group}/{release.number}"
+        return Runner(detector, settings, version, release.number, installed.on_probation, release.probation)
 
     def of_files(self, model: str | None, sampling: SamplingSettings | None) -> Runner:
         """A model and settings that the device was started with; the stub and 0.5% at random where they are missing."""

@@ -3,6 +3,9 @@
 Two views must agree, the picture's difference hash and the detections' signature: the hash alone would throw away
 a small new object, which hardly changes a picture of 17 x 16 pixels; the signature alone would throw away what the
 model does not see.
+
+Static objects: a thing that stays where it is earns a few samples a day and no more, also when light and weather change
+the picture around it.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from tasks.core.entities.base import Record, UtcTime
+from tasks.core.boxes import iou_matrix
+from tasks.core.entities.base import Record, UtcTime, Xyxy
 from tasks.core.entities.detections import Detections
 from tasks.core.settings import DuplicateRules
 
 PLACE = 32  # pixels a cell; a few pixels of the model's input, about what a still box jitters by
-MAX_CAMERAS = 64  # whose kept frames are remembered
+MAX_CAMERAS = 64  # whose kept frames and objects are remembered
+MAX_OBJECTS = 64  # of a camera and day, that have earned samples
 
 COOLDOWN = "cooldown"
 NEAR_DUPLICATE = "near-duplicate"
@@ -58,8 +63,8 @@ def signature(detections: Detections, confidence_floor: float = 0.0) -> NDArray[
 def signatures_agree(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
     """Do two signatures, (n, 3) and (m, 3), show the same objects?
 
-    Each class as often, and every object of one with an object of its class in the same or a neighbouring cell of the
-    other: a box that jitters across the border of a cell is no new object.
+    One to one: every object has a partner of its own in the other, of its class, in the same or a neighbouring cell. A
+    box that jitters across the border of a cell is no new object; one that appears while another leaves is.
     """
     if len(a) != len(b) or not np.array_equal(a[:, 0], b[:, 0]):  # sorted by class, so this compares the counts
         return False
@@ -67,7 +72,25 @@ def signatures_agree(a: NDArray[np.int64], b: NDArray[np.int64]) -> bool:
         return True
     near = np.abs(a[:, None, 1:] - b[None, :, 1:]).max(axis=2) <= 1
     near &= a[:, None, 0] == b[None, :, 0]
-    return bool(near.any(axis=1).all() and near.any(axis=0).all())
+    if not (near.any(axis=1).all() and near.any(axis=0).all()):
+        return False
+    return _can_be_paired([np.flatnonzero(row).tolist() for row in near])
+
+
+def _can_be_paired(near: Sequence[Sequence[int]]) -> bool:
+    """Has every row a column of its own among those that it names? By augmenting paths (H. W. Kuhn, 1955)."""
+    row_of: dict[int, int] = {}
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column in near[row]:
+            if column not in tried:
+                tried.add(column)
+                if column not in row_of or place(row_of[column], tried):
+                    row_of[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(near)))
 
 
 class KeptFrame(Record):
@@ -179,3 +202,97 @@ class RecentFrames:
     def state(self) -> RecentState:
         """What a restart needs; the camera that kept a frame last comes last."""
         return {camera: tuple(sight.record() for sight in recent) for camera, recent in self._frames.items()}
+
+
+class SeenObject(Record):
+    """An object that earned samples, as JSON."""
+
+    schema_version: int = Field(1, exclude=True)
+    class_id: int
+    xyxy: Xyxy
+    samples: int
+
+
+class CameraObjects(Record):
+    """What earned samples of a camera on one day (UTC), as JSON."""
+
+    schema_version: int = Field(1, exclude=True)
+    day: str
+    objects: tuple[SeenObject, ...]
+
+
+ObjectsState = dict[str, CameraObjects]
+
+
+class StaticObjects:
+    """How many samples each object of a camera, class and place has earned today."""
+
+    def __init__(self, rules: DuplicateRules, state: ObjectsState | None = None) -> None:
+        """state: an earlier `state()`."""
+        self._rules = rules
+        self._cameras = dict(state or {})
+        self._boxes: dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+        for camera in self._cameras:
+            self._note_used_up(camera)
+
+    @property
+    def _is_on(self) -> bool:
+        return self._rules.enabled and self._rules.samples_of_an_object is not None
+
+    def used_up(self, camera: str, moment: datetime, detections: Detections) -> NDArray[np.bool_] | None:
+        """(n,) the detections of objects that have earned their samples of the day; None where there are none."""
+        if camera not in self._boxes or self._cameras[camera].day != _day(moment) or not len(detections):
+            return None
+        class_id, boxes = self._boxes[camera]
+        same = iou_matrix(detections.xyxy, boxes) >= self._rules.object_iou
+        rows = (same & (detections.class_id[:, None] == class_id)).any(axis=1)
+        return np.asarray(rows) if rows.any() else None
+
+    def earned(self, camera: str, moment: datetime, detections: Detections) -> None:
+        """A sample was kept for the sake of these; the oldest of the least is forgotten, and of too many cameras one."""
+        if not self._is_on:
+            return
+        today = self._cameras.pop(camera, None)
+        objects = list(today.objects) if today is not None and today.day == _day(moment) else []
+        places = self._places(objects, detections)
+        for row in {place for place in places if place is not None}:  # two boxes on one object count once
+            objects[row] = objects[row].model_copy(update={"samples": objects[row].samples + 1})
+        for place, class_id, xyxy in zip(places, detections.class_id.tolist(), detections.xyxy.tolist()):
+            if place is None:
+                objects.append(SeenObject(class_id=class_id, xyxy=tuple(xyxy), samples=1))
+        while len(objects) > MAX_OBJECTS:
+            objects.pop(min(range(len(objects)), key=lambda row: objects[row].samples))
+        self._cameras[camera] = CameraObjects(day=_day(moment), objects=tuple(objects))
+        self._note_used_up(camera)
+        while len(self._cameras) > MAX_CAMERAS:
+            oldest = next(iter(self._cameras))
+            del self._cameras[oldest]
+            self._boxes.pop(oldest, None)
+
+    def state(self) -> ObjectsState:
+        """What a restart needs; the camera that kept a frame last comes last."""
+        return dict(self._cameras)
+
+    def _places(self, objects: Sequence[SeenObject], detections: Detections) -> list[int | None]:
+        """For each detection the object that it overlaps most, of its class; None where it is a new one."""
+        if not objects or not len(detections):
+            return [None] * len(detections)
+        iou = iou_matrix(detections.xyxy, [known.xyxy for known in objects])
+        iou[detections.class_id[:, None] != np.array([known.class_id for known in objects])] = 0.0
+        best = iou.argmax(axis=1)
+        same = iou[np.arange(len(best)), best] >= self._rules.object_iou
+        return [int(row) if is_same else None for row, is_same in zip(best, same)]
+
+    def _note_used_up(self, camera: str) -> None:
+        """Lay out the objects that have earned their samples, for the frames to come."""
+        most = self._rules.samples_of_an_object
+        used_up = [known for known in self._cameras[camera].objects if most is not None and known.samples >= most]
+        if used_up and self._is_on:
+            class_id = np.array([known.class_id for known in used_up], np.int64)
+            self._boxes[camera] = class_id, np.array([known.xyxy for known in used_up], np.float64)
+        else:
+            self._boxes.pop(camera, None)
+
+
+def _day(moment: datetime) -> str:
+    return moment.date().isoformat()

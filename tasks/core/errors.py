@@ -12,9 +12,11 @@ EdgeloopError
 ├── ModelError                 an ONNX file or a checkpoint that cannot be used
 ├── BucketError                the bucket cannot be reached, read or written
 │   ├── ObjectMissing
-│   └── ObjectConflict         somebody else has written this number with other content
+│   ├── ObjectConflict         somebody else has written this number with other content
+│   └── ObjectTooLong          an object with more bytes than it should have
 ├── OutboxFull                 nothing of lesser value is left that could make room
 ├── ReleaseRefused             a release that a device does not install, with the reason
+│   └── ReleaseUntrusted       what the bucket holds is not what was signed, or no longer; asked for again
 ├── NotEnoughData              a decision that needs more images, with how many
 ├── ReviewUnavailable          FiftyOne or its database cannot be started
 ├── TrainingFailed             training or export did not end with a usable model
@@ -74,12 +76,20 @@ class ObjectConflict(BucketError):
     """The key is taken by other content, written by somebody else."""
 
 
+class ObjectTooLong(BucketError):
+    """An object with more bytes than it should have."""
+
+
 class OutboxFull(EdgeloopError):
     """The outbox is at its cap and holds nothing of lesser value."""
 
 
 class ReleaseRefused(EdgeloopError):
     """A release that a device does not install; the message is the reason in its status."""
+
+
+class ReleaseUntrusted(ReleaseRefused):
+    """What the bucket holds is not what the project's keys signed, or no longer; it may be right again later."""
 
 
 class NotEnoughData(EdgeloopError):

@@ -6,7 +6,9 @@
       devices/{device}/segments/{n:012d}.jsonl.gz            the commit record: n consecutive, created conditionally
       devices/{device}/traffic/{n:012d}.jsonl.gz             a uniform sample of the confidences of all frames
       settings/{group}/{number:06d}.json
-      releases/{group}/{number:06d}.json
+      releases/{group}/{number:06d}.json                     a TUF target, as are the models' files
+      tuf/timestamp.json                                     signed TUF metadata: this one is mutable,
+      tuf/{n}.root.json, {n}.targets.json, {n}.snapshot.json these are created conditionally
       batches/{batch}/batch.json, labels/{revision:06d}.json, done.json
       datasets/{dataset_version}/dataset.json, manifest.parquet
       models/{model_version}/model.onnx, weights.pt, model.json
@@ -69,6 +71,18 @@ def settings(group: str, number: int) -> str:
 
 def release(group: str, number: int) -> str:
     return f"releases/{name(group, 'group')}/{number:06d}.json"
+
+
+TUF_PREFIX = "tuf/"
+
+
+def tuf_timestamp() -> str:
+    return f"{TUF_PREFIX}timestamp.json"
+
+
+def tuf_metadata(role: str, version: int) -> str:
+    """`role` is root, targets or snapshot."""
+    return f"{TUF_PREFIX}{version}.{name(role, 'role')}.json"
 
 
 def batch(batch_id: str) -> str:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tasks.adapters.camera import ImageFolder, Timeline, open_source, read_image
 from tasks.adapters.camera.images import ImageRefused, decode_image
 from tasks.core.errors import ImageUnreadable, SettingsError, SourceUnavailable
+from tasks.core.settings import CameraSettings
 
 START = datetime(2026, 3, 1, 8, 0, tzinfo=timezone.utc)
 
@@ -141,6 +142,34 @@ def test_a_file_that_is_no_video_is_refused_in_one_line(tmp_path, content):
     assert "\n" not in str(error.value)
 
 
+def test_a_resolution_that_changes_amid_a_video_is_resampled_to_the_first(tmp_path):
+    """Pictures of 64 x 48, 128 x 96 and 32 x 24 in one stream: all frames come, of the first size, nothing shifted."""
+    content = b""
+    for index, (width, height) in enumerate([(64, 48), (128, 96), (32, 24)]):
+        pixels = picture(0, height, width)
+        pixels[height // 4 : height // 2, width // 2 :] = 255
+        part = tmp_path / f"{index}.mjpeg"
+        writer = cv2.VideoWriter(str(part), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), 10, (width, height))
+        for _ in range(3):
+            writer.write(pixels)
+        writer.release()
+        content += part.read_bytes()
+    (tmp_path / "clip.mjpeg").write_bytes(content)
+    frames = list(open_source(str(tmp_path / "clip.mjpeg"), "gate"))
+    assert len(frames) == 9
+    for frame in frames:
+        assert frame.pixels.shape == (48, 64, 3)
+        rows, columns = np.nonzero(frame.pixels[..., 0] > 127)
+        assert np.allclose((rows.min(), rows.max(), columns.min(), columns.max()), (12, 23, 32, 63), atol=1)
+
+
+def test_a_pipe_is_no_video(tmp_path):
+    """A name that would be waited for without a limit is refused at once."""
+    os.mkfifo(tmp_path / "clip.mp4")
+    with pytest.raises(SourceUnavailable, match="neither a file nor a folder"):
+        open_source(str(tmp_path / "clip.mp4"), "gate")
+
+
 @pytest.mark.parametrize("source", ["missing.mp4", "missing/folder", "ftp://host/clip.mp4", "frame_%03d.png", ""])
 def test_what_is_not_there_is_refused(tmp_path, monkeypatch, source):
     """A missing path, an unknown scheme and a pattern are no sources; an empty name is not the working folder."""
@@ -167,6 +196,16 @@ def test_the_time_of_a_folder_is_that_of_its_first_image(folder):
     os.utime(folder / "b.png", (START.timestamp(), START.timestamp()))
     source = ImageFolder(folder, "gate", Timeline(fps=2))
     assert [frame.captured_at for frame in source][1] == START + timedelta(seconds=0.5)
+
+
+def test_images_of_many_sizes_keep_theirs(tmp_path):
+    """A folder may mix sizes; the region is the same part of each."""
+    for name, (width, height) in {"a.png": (64, 48), "b.png": (640, 480), "c.png": (10, 90)}.items():
+        (tmp_path / name).write_bytes(encoded(picture(9, height, width), ".png"))
+    given = CameraSettings(name="gate", source=str(tmp_path), region={"left": 0.5, "bottom": 0.5})
+    assert [f.pixels.shape for f in open_source(str(tmp_path), "gate")] == [(48, 64, 3), (480, 640, 3), (90, 10, 3)]
+    narrowed = open_source(str(tmp_path), "gate", settings=given)
+    assert [f.pixels.shape for f in narrowed] == [(24, 32, 3), (240, 320, 3), (45, 5, 3)]
 
 
 def png_header(width, height):
@@ -197,8 +236,12 @@ def bad_images():
         "c3.png": (whole_png[: len(whole_png) // 2], "corrupt"),
         "c4.jpg": (whole[:10], "corrupt"),
         "e.png": (png_header(60_000, 60_000), "oversized"),
+        "e1.png": (png_header(20_000, 20_000), "oversized"),
         "e2.jpg": (jpeg_of_size(65_000, 65_000), "oversized"),
         "e3.bmp": (b"BM" + struct.pack("<IIIIii", 26, 0, 26, 40, 30_000, -30_000), "oversized"),
+        "c5.png": (png_header(0, 0), "corrupt"),
+        "c6.jpg": (jpeg_of_size(0, 0), "corrupt"),
+        "c7.bmp": (b"BM" + struct.pack("<IIIIii", 26, 0, 26, 40, 0, 0), "corrupt"),
         "g.webp": (encoded(picture(1), ".webp"), "unsupported"),
     }
 
@@ -211,7 +254,7 @@ def test_bad_images_are_skipped_counted_and_named(folder):
     source = open_source(str(folder), "gate", start=START)
     frames = list(source)
     assert [frame.source for frame in frames] == ["b.png", "d.jpg", "f.bmp"]
-    assert source.skipped == {"empty": 1, "corrupt": 4, "oversized": 3, "unsupported": 1}
+    assert source.skipped == {"empty": 1, "corrupt": 7, "oversized": 4, "unsupported": 1}
     assert source.last_error.startswith("g.webp: ")
     names = sorted(entry.name for entry in folder.iterdir() if entry.name != "notes.txt")
     assert [frame.index for frame in frames] == [names.index(frame.source) for frame in frames]

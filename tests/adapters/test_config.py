@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from tasks.adapters.config import bucket_url, project_for_import, read_device, read_mapping, read_project, read_sampling
+from tasks.adapters.config import bucket_url, read_device, read_mapping, read_project, read_sampling
+from tasks.adapters.project_file import project_for_import
 from tasks.core.errors import LabelsInvalid, SettingsError
 from tests.adapters.label_files import yolo_folder
 

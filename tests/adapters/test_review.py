@@ -49,6 +49,7 @@ def in_another_process(folder, home, code):
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 def test_processes_share_one_server_and_a_restart_keeps_port_and_data(tmp_path, environment):
     """A second process reuses the running server; stopped and started again it has its port and what was written."""
     from pymongo import MongoClient

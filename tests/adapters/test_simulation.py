@@ -138,6 +138,7 @@ def test_a_box_is_where_the_pixels_change_when_its_object_is_taken_away(monkeypa
     assert checked >= 10
 
 
+@pytest.mark.slow
 def test_boxes_lie_in_the_picture_and_are_large_enough_to_be_seen():
     """Every box of 800 frames: known class, inside the frame, 10 to 160 pixels long."""
     for world in WORLDS:
@@ -151,6 +152,7 @@ def test_boxes_lie_in_the_picture_and_are_large_enough_to_be_seen():
                     assert 10 <= max(x2 - x1, y2 - y1) <= 160
 
 
+@pytest.mark.slow
 def test_the_yard_is_as_busy_as_it_is_said_to_be():
     """About three objects a frame, about a fifth of the frames empty, two containers to a truck, slow changes."""
     frames = [

@@ -27,6 +27,8 @@ from tasks.core.errors import (
 )
 from tasks.core.settings import TrainingSettings
 
+pytestmark = pytest.mark.slow  # real trainings, however tiny
+
 NAMES = ("car", "bus")
 ARCHITECTURE = """
 nc: 80

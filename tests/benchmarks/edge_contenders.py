@@ -101,9 +101,17 @@ class Collector(Contender):
         self.detections = self._detector.found
         return self._detector.taken
 
-    def _opened(self, source: str, name: str, *, start: datetime | None, time_scale: float) -> camera.Source:
+    def _opened(
+        self,
+        source: str,
+        name: str,
+        *,
+        start: datetime | None,
+        time_scale: float,
+        settings: CameraSettings | None = None,
+    ) -> camera.Source:
         self._detector.start()
-        return camera.open_source(source, name, start=start, time_scale=time_scale)
+        return camera.open_source(source, name, start=start, time_scale=time_scale, settings=settings)
 
 
 class Stopwatch:

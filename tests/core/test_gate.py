@@ -186,6 +186,7 @@ def test_thresholds_do_not_flatter_a_model():
 # --- verdicts ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_equal_models_are_rarely_accepted_as_an_improvement():
     """With the same skill about 5% of worlds accept at most, at 40 and at 200 images, by cluster and by image."""
     for images, cluster_images in ((40, 1), (60, 6), (200, 4)):

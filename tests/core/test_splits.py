@@ -140,6 +140,7 @@ def test_no_training_image_lies_near_a_held_out_one_of_its_camera(world):
     assert left_out.get(SKIPPED, 0) == len({i.sample.sample_id for i in world}) - len(entries)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_order_changes_nothing(world, random):

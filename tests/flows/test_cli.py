@@ -93,6 +93,7 @@ def test_a_bad_line_does_not_stop_the_rest(tmp_path):
     assert [json.loads(line)["frame"] for line in done.stdout.splitlines()] == ["f1"]
 
 
+@pytest.mark.slow
 def test_evaluate_and_suggest_lead_from_coco_files_to_settings_that_explain_obeys(tmp_path):
     """COCO files become an evaluation with bands, the evaluation becomes settings, and the settings load again."""
     truth, seen = coco_pair(tmp_path)
@@ -180,6 +181,7 @@ def test_what_collect_cannot_use_is_one_clear_line(tmp_path, source, model, buck
     assert words in one_line_error(done)
 
 
+@pytest.mark.slow
 def test_files_that_are_no_coco_are_one_clear_line(tmp_path):
     """Ground truth without categories, predictions of an unknown image: named, with exit code 2."""
     truth, seen = coco_pair(tmp_path)

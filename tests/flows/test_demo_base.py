@@ -21,6 +21,7 @@ def test_the_shipped_checkpoint_is_the_one_that_is_described():
         assert path not in content
 
 
+@pytest.mark.slow
 def test_the_shipped_checkpoint_knows_the_yard_as_it_is_now():
     """The scenes that it was trained on hold as many boxes today: who changes the yard trains the base again."""
     recipe = BaseTraining(**{name: FACTS[name] for name in BaseTraining.__annotations__})

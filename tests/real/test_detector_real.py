@@ -72,6 +72,7 @@ def test_yolox_sees_most_of_the_labelled_vehicles():
     assert seen >= 0.6 * labelled
 
 
+@pytest.mark.slow
 @needs(VEHICLES, YOLOX_NANO)
 def test_yolox_equals_its_reference_on_photographs():
     """The same boxes, confidences and classes as the demo's steps, on the photographs of the test split."""

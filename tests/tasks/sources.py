@@ -16,8 +16,8 @@ class Paced:
     ):
         self.pause, self.is_live, self.at = pause, is_live, dict(at or {})
 
-    def __call__(self, source, name, *, start, time_scale):
-        opened = camera.open_source(source, name, start=start, time_scale=time_scale)
+    def __call__(self, source, name, *, start, time_scale, settings=None):
+        opened = camera.open_source(source, name, start=start, time_scale=time_scale, settings=settings)
         read = opened.__iter__
 
         class Slow(type(opened)):

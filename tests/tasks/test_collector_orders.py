@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import pytest
+
 from tasks.adapters.bucket import Bucket
 from tasks.collector import (
     run_collector,
@@ -45,6 +47,7 @@ def test_a_release_of_another_group_is_none_of_ours(tmp_path, frames):
     assert (status.release_number, status.model_version, status.frames) == (0, STUB, 40)
 
 
+@pytest.mark.slow
 def test_a_hot_swap_loses_no_frame(tmp_path, frames):
     """Release 2 is published while the recording runs: each frame is decided once, by one of the two, in order."""
     device = a_device(tmp_path, frames)

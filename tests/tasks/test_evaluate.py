@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from tasks.adapters.manifest import read_matches
@@ -10,7 +11,8 @@ from tasks.central import Central, detect_again, of_split, truths_of
 from tasks.core import layout
 from tasks.core.errors import LabelsInvalid, NotEnoughData, SettingsError
 from tasks.evaluate import evaluate_files, evaluate_split, sync_review
-from tests.tasks.stages import BLIND_BOX, SEEN_BOX, a_labelled_month, a_model, a_project, a_sample, label
+from tasks.redeploy import judge
+from tests.tasks.stages import AN_UNSURE_CAR, BLIND_BOX, SEEN_BOX, a_labelled_month, a_model, a_project, a_sample, label
 
 evaluate, sync = evaluate_split.fn, sync_review.fn
 
@@ -92,7 +94,7 @@ def test_detections_come_from_0_001_up_and_bad_labels_leave_their_image_out(proj
     entries = central.entries(dataset.dataset_version)
     flat = SEEN_BOX.model_copy(update={"xyxy": (5.0, 5.0, 5.0, 9.0)})
     entries[1] = entries[1].model_copy(update={"label": entries[1].label.model_copy(update={"boxes": (flat,)})})
-    found = detect_again(central.detector(model), central.images, entries, project.classes)
+    found = detect_again(central, model, entries)
     assert [len(result.detections) for result in found.results] == [1, 1, 1]
     assert found.results[0].detections.confidence[0] == pytest.approx(0.002)
     assert found.entries == [entries[0], *entries[2:]]
@@ -164,3 +166,68 @@ def test_reviewers_see_the_dataset_and_what_was_missed(project, tmp_path, databa
     assert all(path.startswith(f"/datasets/{project.project}?view=") for path in views.values())
     assert sync(project, dataset.dataset_version, model, evaluation.evaluation, "") == views
     fo.delete_dataset(project.project)
+
+
+@pytest.fixture
+def session_runs(monkeypatch):
+    """One entry for each time that ONNX Runtime ran a model on an image; the trial at opening is none."""
+    runs = []
+    real = ort.InferenceSession.run_with_iobinding
+
+    def run(session, *arguments):
+        runs.append(session)
+        return real(session, *arguments)
+
+    monkeypatch.setattr(ort.InferenceSession, "run_with_iobinding", run)
+    return runs
+
+
+def test_a_model_looks_at_an_image_once(project, tmp_path, session_runs):
+    """Evaluation, gate and a second evaluation: each model runs once on each image, and the figures are the same."""
+    dataset, model = a_labelled_month(project), a_model(project, tmp_path)
+    other = a_model(project, tmp_path / "other", boxes=(AN_UNSURE_CAR,))
+    entries = images_of(project, dataset, "test")
+    session_runs.clear()
+    found = [evaluate(project, m, dataset.dataset_version, "test", {"car": 0.2}) for m in (model, other)]
+    assert len(session_runs) == 2 * len(entries)
+    verdict = judge.fn(project, other, model, dataset.dataset_version, {"car": 0.2}, {"car": 0.2})
+    again = [evaluate(project, m, dataset.dataset_version, "test", {"car": 0.2}) for m in (model, other)]
+    assert len(session_runs) == 2 * len(entries)
+    assert verdict.images == len(entries)
+    assert [e.evaluation for e in again] == [e.evaluation for e in found]
+
+    for path in (tmp_path / "work" / "detections").rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert (
+        judge.fn(project, other, model, dataset.dataset_version, {"car": 0.2}, {"car": 0.2}).numbers == verdict.numbers
+    )
+    assert len(session_runs) == 4 * len(entries)
+
+
+def test_remembered_detections_are_those_of_the_model(project, tmp_path, session_runs):
+    """The second pass has the same columns to the bit, runs nothing, and looks at new images only."""
+    dataset, model = a_labelled_month(project, days=6), a_model(project, tmp_path)
+    central = Central(project)
+    entries = central.entries(dataset.dataset_version)
+    session_runs.clear()
+    first = detect_again(central, model, entries[:4])
+    second = detect_again(central, model, entries)
+    assert len(session_runs) == len(entries)
+    for one, other in zip(first.results, second.results):
+        for column in ("xyxy", "confidence", "class_id"):
+            a, b = getattr(one.detections, column), getattr(other.detections, column)
+            assert a.dtype == b.dtype
+            assert np.array_equal(a, b)
+        assert one.detections.class_names == other.detections.class_names
+
+
+def test_an_image_that_is_gone_is_left_out_although_its_detections_are_remembered(project, tmp_path):
+    """Who has an image removed must not meet its figures again."""
+    dataset, model = a_labelled_month(project, days=4), a_model(project, tmp_path)
+    central = Central(project)
+    entries = central.entries(dataset.dataset_version)
+    detect_again(central, model, entries)
+    forget_image(project, entries[0])
+    for cached in (tmp_path / "work" / "images").rglob("*.jpg"):
+        cached.unlink()
+    assert detect_again(central, model, entries).entries == entries[1:]

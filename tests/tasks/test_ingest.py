@@ -1,6 +1,7 @@
 """Ingest: segments become batches once, whatever happens in between."""
 
 import gzip
+import json
 
 import pytest
 
@@ -138,6 +139,24 @@ def test_bad_segments_and_lines_are_named_and_left_out(tmp_path):
     for number, words in enumerate(["000000000001", "000000000002", "line 1", "line 3", "line 4"]):
         assert words in found.problems[number]
     assert ingest(project, "edge-1").segments == 0
+
+
+def test_devices_one_version_apart_are_taken_in_and_the_newer_ones_are_told(tmp_path):
+    """An older device without a word; a newer one without the fields that are unknown here, in one line a segment."""
+    project = a_project(tmp_path)
+    newer = [{**json.loads(a_sample(n).model_dump_json()), "schema_version": 2, "lens": "wide"} for n in (1, 2)]
+    older = json.loads(a_sample(3).model_dump_json())
+    del older["clock_suspect"], older["source"]
+    ahead = {**newer[0], "schema_version": 3}
+    lines = "\n".join(json.dumps(line) for line in [*newer, older, ahead])
+    Central(project).bucket.put(layout.segment("edge-1", 1), gzip.compress(lines.encode()))
+    found = ingest(project, "edge-1")
+    assert found.samples == 3
+    (batch,) = batches_of(project).values()
+    assert list(batch.samples) == [a_sample(1), a_sample(2), a_sample(3)]
+    too_far, told = found.problems
+    assert "line 4: lens" in too_far
+    assert "2 of its records are of a newer version and taken without lens" in told
 
 
 def test_a_device_speaks_for_itself_alone(tmp_path):

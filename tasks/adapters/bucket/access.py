@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -25,8 +25,8 @@ from tasks.adapters.bucket.store import (
     checked_prefix,
 )
 from tasks.core import layout
-from tasks.core.entities.base import Record
-from tasks.core.errors import BucketError, ObjectConflict, RecordInvalid, SettingsError
+from tasks.core.entities.base import Record, read_tolerantly
+from tasks.core.errors import BucketError, ObjectConflict, ObjectTooLong, RecordInvalid, SettingsError
 
 RecordType = TypeVar("RecordType", bound=BaseModel)
 Result = TypeVar("Result")
@@ -87,10 +87,10 @@ class Bucket:
             raise ObjectConflict(f"{self.url_of(key)}: already holds other content: take the next number")
         return True
 
-    def get(self, key: str) -> bytes:
-        """The content. Raises ObjectMissing."""
+    def get(self, key: str, at_most: int | None = None) -> bytes:
+        """The content. Raises ObjectMissing, and ObjectTooLong as soon as it proves longer than `at_most` bytes."""
         path = self._path(key)
-        return self._tried(lambda: self._content(path))
+        return self._tried(lambda: self._content(path, at_most))
 
     def exists(self, key: str) -> bool:
         path = self._path(key)
@@ -121,13 +121,16 @@ class Bucket:
             raise BucketError(f"{path}: cannot be read for upload: {error.strerror or error}") from error
         self.put(key, data)
 
-    def download(self, key: str, path: str | Path, sha256: str | None = None) -> None:
-        """Fetch an object to a local file, which appears whole and, where `sha256` is given, checked, or not at all."""
+    def download(self, key: str, path: str | Path, sha256: str | None = None, at_most: int | None = None) -> None:
+        """Fetch an object to a local file, which appears whole and, where `sha256` is given, checked, or not at all.
+
+        Raises ObjectMissing, and ObjectTooLong as soon as it proves longer than `at_most` bytes.
+        """
         source, target = self._path(key), Path(path)
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            digest = self._tried(lambda: self._fetch(source, temporary))
+            digest = self._tried(lambda: self._fetch(source, temporary, at_most))
             if sha256 is not None and digest != sha256:
                 raise BucketError(
                     f"{self.url_of(key)}: sha256 is {digest[:16]}..., not {sha256[:16]}...: upload it again"
@@ -144,11 +147,14 @@ class Bucket:
 
     # --- records -----------------------------------------------------------------------------------------------------
 
-    def read_record(self, key: str, model: type[RecordType]) -> RecordType:
-        """The JSON record of `key`. Raises ObjectMissing, and RecordInvalid naming the field that is wrong."""
+    def read_record(self, key: str, model: type[RecordType], *, from_device: bool = False) -> RecordType:
+        """The JSON record of `key`. Raises ObjectMissing, and RecordInvalid naming the field that is wrong.
+
+        from_device: who wrote it may be one schema version ahead; fields that are unknown here are then left out.
+        """
         data = self.get(key)
         try:
-            return model.model_validate_json(data)
+            return read_tolerantly(model, data)[0] if from_device else model.model_validate_json(data)
         except ValidationError as error:
             raise RecordInvalid(f"{self.url_of(key)}: is no valid {model.__name__}: {problem_of(error)}") from None
 
@@ -216,13 +222,24 @@ class Bucket:
     def _path(self, key: str) -> str:
         return f"{self.project}/{checked_key(key)}"
 
-    def _content(self, path: str) -> bytes:
-        return b"".join(self._store.read(path))
+    def _content(self, path: str, at_most: int | None = None) -> bytes:
+        return b"".join(self._pieces(path, at_most))
 
-    def _fetch(self, path: str, target: Path) -> str:
+    def _pieces(self, path: str, at_most: int | None) -> Iterator[bytes]:
+        """The content piece by piece, no more of it than is allowed: it may have no end."""
+        length = 0
+        for piece in self._store.read(path):
+            length += len(piece)
+            if at_most is not None and length > at_most:
+                raise ObjectTooLong(
+                    f"{self._store.url_of(path)}: has more than the {at_most} bytes that it should have"
+                )
+            yield piece
+
+    def _fetch(self, path: str, target: Path, at_most: int | None) -> str:
         digest = hashlib.sha256()
         with open(target, "wb") as file:
-            for piece in self._store.read(path):
+            for piece in self._pieces(path, at_most):
                 digest.update(piece)
                 file.write(piece)
             file.flush()

@@ -9,9 +9,10 @@ from pathlib import Path
 import cv2
 
 from tasks.adapters.camera.images import MAX_IMAGE_PIXELS, SUFFIXES, ImageRefused, read_image
-from tasks.adapters.camera.source import ClosableSource, Timeline
+from tasks.adapters.camera.source import ABOVE_FRAME_RATE, ClosableSource, Timeline
 from tasks.core.entities import Frame
 from tasks.core.errors import SourceUnavailable
+from tasks.core.settings import CameraSettings
 
 _UNSUPPORTED_SUFFIXES = (".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".jp2")
 _DEFAULT_VIDEO_FPS = 25.0  # where the file does not say; FFmpeg's own default
@@ -22,14 +23,17 @@ _COUNTED_CONTAINERS = (".mp4", ".mov", ".m4v")  # they store the number of frame
 class VideoFile(ClosableSource):
     """Every frame of a video. A damaged one yields what can be decoded and then says how much was missing.
 
-    skipped: `missing_frames`, frames that the file announces and does not give.
+    skipped: `missing_frames`, frames that the file announces and does not give; `oversized`, frames above
+    `MAX_IMAGE_PIXELS` in a video that began with smaller ones.
     """
 
-    def __init__(self, path: Path, camera: str, timeline: Timeline) -> None:
-        super().__init__(camera)
+    def __init__(self, path: Path, camera: str, timeline: Timeline, settings: CameraSettings | None = None) -> None:
+        super().__init__(camera, settings)
         self._path = path
         if not path.exists():
             raise SourceUnavailable(f"camera {camera}: there is no file or folder {path}: check the path")
+        if not path.is_file():  # a pipe would be waited for, without a time limit
+            raise SourceUnavailable(f"camera {camera}: {path} is neither a file nor a folder: check the path")
         capture = self._open()
         self.fps = _plausible_fps(capture.get(cv2.CAP_PROP_FPS))
         self._announced = int(max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0))
@@ -37,15 +41,22 @@ class VideoFile(ClosableSource):
         self._timeline = timeline.anchored(path, self.fps)
 
     def __iter__(self) -> Iterator[Frame]:
-        capture = self._open()
-        index = 0
+        capture, pace, index = self._open(), self._pace(), 0
         try:
             while not self._closed.is_set():
-                read, pixels = capture.read()
+                captured_at = self._timeline.at(index)
+                is_wanted = pace.is_due(captured_at.timestamp())
+                read, pixels = capture.read() if is_wanted else (capture.grab(), None)
                 if not read:
                     self._count_missing(index)
                     return
-                yield Frame(pixels, self.camera, self._timeline.at(index), index, f"{self._path.name}#{index}")  # type: ignore[arg-type]
+                if pixels is None:
+                    self._count(ABOVE_FRAME_RATE)
+                elif pixels.shape[0] * pixels.shape[1] > MAX_IMAGE_PIXELS:
+                    self._skip("oversized", f"{self._path.name}: frame {index} is larger than what is read: shrink it")
+                else:
+                    name = f"{self._path.name}#{index}"
+                    yield Frame(self._view(pixels), self.camera, captured_at, index, name)  # type: ignore[arg-type]
                 index += 1
         finally:
             capture.release()
@@ -80,8 +91,8 @@ class ImageFolder(ClosableSource):
     images by their suffix are ignored.
     """
 
-    def __init__(self, folder: Path, camera: str, timeline: Timeline) -> None:
-        super().__init__(camera)
+    def __init__(self, folder: Path, camera: str, timeline: Timeline, settings: CameraSettings | None = None) -> None:
+        super().__init__(camera, settings)
         self._folder = folder
         self._names = sorted(
             entry.name
@@ -99,9 +110,14 @@ class ImageFolder(ClosableSource):
         return len(self._names)
 
     def __iter__(self) -> Iterator[Frame]:
+        pace = self._pace()
         for index, name in enumerate(self._names):
             if self._closed.is_set():
                 return
+            captured_at = self._timeline.at(index)
+            if not pace.is_due(captured_at.timestamp()):
+                self._count(ABOVE_FRAME_RATE)
+                continue
             if name.lower().endswith(_UNSUPPORTED_SUFFIXES):
                 self._skip("unsupported", f"{name}: this kind of image is not read: convert it to JPEG or PNG")
                 continue
@@ -110,7 +126,7 @@ class ImageFolder(ClosableSource):
             except ImageRefused as error:
                 self._skip(error.reason, str(error))
                 continue
-            yield Frame(pixels, self.camera, self._timeline.at(index), index, name)
+            yield Frame(self._view(pixels), self.camera, captured_at, index, name)
 
 
 def _plausible_fps(fps: float) -> float:

@@ -69,6 +69,11 @@ def decode_image(content: bytes, name: str) -> NDArray[np.uint8]:
     return pixels
 
 
+def encoded_size(content: bytes, name: str) -> tuple[int, int]:
+    """(width, height) as the header of an encoded image says, before anything of it is decoded. Raises ImageRefused."""
+    return _checked_size(content, name)
+
+
 def _checked_size(content: bytes, name: str) -> tuple[int, int]:
     """(width, height) from the header of a complete image."""
     try:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from tasks.adapters.detector.classes import ClassMap, map_classes, named_classes
 from tasks.adapters.detector.formats import Candidates, ModelFormat, recognise
-from tasks.adapters.detector.model_file import ORT_ERRORS, ModelFile, first_line, read_model
-from tasks.adapters.detector.preprocessing import InputBuffer, frame_size
+from tasks.adapters.detector.loaded import LoadedModel, Prepared
+from tasks.adapters.detector.model_file import ModelFile, read_model
+from tasks.adapters.detector.preprocessing import frame_size
 from tasks.core.boxes import Letterbox, confidence_order, nms
 from tasks.core.entities import STUB, Detections
 from tasks.core.errors import ModelError, SettingsError
@@ -42,36 +40,16 @@ class DetectorSettings:
             raise SettingsError(f"max_detections is {self.max_detections}: set it to 1 or more")
 
 
-@dataclass(frozen=True, slots=True)
-class BoundInput:
-    """An input buffer and an output of its own, bound to the session of one model."""
-
-    buffer: InputBuffer
-    output: NDArray[Any]
-    binding: ort.IOBinding
-    model: _LoadedModel
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A frame as a model's input, and how it lies there; empty for the stub, and after it was detected in.
-
-    has_run: the model's output for it is there, too.
-    """
-
-    input: BoundInput | None
-    letterbox: Letterbox
-    has_run: bool = False
-
-
 class Detector:
     """Frames to Detections with one model; the stub sees nothing.
 
     model_version: 16 hex of the file's sha256, or "stub". class_names: what the class ids of its Detections mean.
     surplus_classes: the model's classes that the project lacks, ignored. missing_classes: the project's classes that
     the model cannot see. image_size: (height, width) of the model's input. format: ultralytics, ultralytics-nms-free,
-    yolox or stub. settings: may be exchanged between two frames. Equal frames give equal Detections. Threads may share
-    a detector, and the steps of a frame, `prepare`, `run` and `detect_prepared`, may each be done by another one.
+    yolox or stub. settings: may be exchanged between two frames. batch: frames that `run_batch` runs at once at most.
+    provider: what computes. passed_over: why it is none of the providers that were wanted more. Equal frames give equal
+    Detections. Threads may share a detector, and the steps of a frame, `prepare`, `run` and `detect_prepared`, may each
+    be done by another one.
     """
 
     def __init__(
@@ -89,8 +67,11 @@ class Detector:
         self.model_version = file.sha256[:_MODEL_VERSION_DIGITS] if file else STUB
         self.format = format_.name if format_ else STUB
         self.image_size = file.image_size if file else (0, 0)
+        self.batch = file.batch if file else 1
+        self.provider = file.provider if file else ""
+        self.passed_over = file.passed_over if file else ()
         self._classes = classes
-        self._model = _LoadedModel(file, format_) if file and format_ else None
+        self._model = LoadedModel(file, format_) if file and format_ else None
 
     @property
     def is_stub(self) -> bool:
@@ -134,6 +115,13 @@ class Detector:
         """
         return self._loaded.run(prepared)
 
+    def run_batch(self, prepared: Sequence[Prepared]) -> None:
+        """Run the model on several prepared frames, `batch` at a time; each then has its output as after `run`.
+
+        Raises ModelError as `run` does, and then frames may be left without an output.
+        """
+        self._loaded.run_batch(prepared)
+
     def decode(self, output: NDArray[np.float32], letterbox: Letterbox) -> Detections:
         """The model's output as Detections in the frame's pixels. Raises ModelError for what is none."""
         format_, settings = self._loaded.format, self.settings
@@ -164,7 +152,7 @@ class Detector:
         return output
 
     @property
-    def _loaded(self) -> _LoadedModel:
+    def _loaded(self) -> LoadedModel:
         if self._model is None:
             raise ModelError("the stub has no model to run: call detect, which sees nothing")
         return self._model
@@ -174,50 +162,6 @@ class Detector:
         class_id = self._classes.project_ids[candidates.class_id]
         mapped = Candidates(candidates.xyxy, candidates.confidence, class_id)
         return mapped if self._classes.keeps_all else mapped[class_id >= 0]
-
-
-class _LoadedModel:
-    """A session whose inputs and outputs are bound to buffers that are used again for later frames.
-
-    `InferenceSession.run` would allocate and copy the output of every frame: 1% of a small model's time (measured).
-    """
-
-    def __init__(self, file: ModelFile, format_: ModelFormat) -> None:
-        self.file = file
-        self.format = format_
-        self._free: deque[BoundInput] = deque()  # its append and pop are atomic
-
-    def free_input(self) -> BoundInput:
-        try:
-            return self._free.pop()
-        except IndexError:
-            return self._bind(InputBuffer(self.format, self.file.image_size, self.file.input_type))
-
-    def give_back(self, prepared: Prepared) -> None:
-        """Use its buffer for a later frame; it is taken from `prepared`, so that no two frames can share one."""
-        if prepared.input is not None:
-            self._free.append(prepared.input)
-            prepared.input = None
-
-    def run(self, prepared: Prepared) -> NDArray[np.float32]:
-        bound = prepared.input
-        if bound is None or bound.model is not self:
-            raise ModelError(f"{self.file.where}: the frame was not prepared by this detector: prepare it again")
-        if not prepared.has_run:
-            try:
-                self.file.session.run_with_iobinding(bound.binding)
-            except ORT_ERRORS as error:
-                raise ModelError(f"{self.file.where}: the model failed on a frame: {first_line(error)}") from None
-            prepared.has_run = True
-        return bound.output.astype(np.float32, copy=False)
-
-    def _bind(self, buffer: InputBuffer) -> BoundInput:
-        file, tensor = self.file, buffer.tensor
-        output: NDArray[Any] = np.zeros(file.output_shape, file.output_type)
-        binding = file.session.io_binding()
-        binding.bind_input(file.input_name, "cpu", 0, file.input_type, tensor.shape, tensor.ctypes.data)
-        binding.bind_output(file.output_name, "cpu", 0, file.output_type, output.shape, output.ctypes.data)
-        return BoundInput(buffer, output, binding, self)
 
 
 def _check_finite(output: NDArray[np.float32], where: str) -> None:
@@ -247,17 +191,22 @@ def open_detector(
     nms_iou: float = 0.6,
     threads: int = 0,
     max_detections: int = 300,
+    providers: Sequence[str] = ("cpu",),
+    batch: int = 1,
 ) -> Detector:
     """Open a model, or "stub" for none.
 
     project_classes: the class list that ids of Detections index; None for the model's own. model_classes: the class
     names of a file that has no metadata, "coco80" or the names in order; ignored where the file names them itself.
-    threads: of ONNX Runtime, 0 for its own choice. Raises ModelError, or ClassesDoNotOverlap when no class is in both.
+    threads: of ONNX Runtime, 0 for its own choice. providers: execution providers in the order in which they are
+    wanted; the first that is there computes. batch: frames that are to be run at once at most, where the model can.
+
+    Raises ModelError, ClassesDoNotOverlap when no class is in both, and SettingsError when no provider is there.
     """
     settings = DetectorSettings(confidence_floor, nms_iou, max_detections)
     if model == STUB:
         return Detector(None, None, _stub_classes(project_classes), settings)
-    file = read_model(model, threads)
+    file = read_model(model, threads, providers, batch)
     format_, names = recognise(file, named_classes(model_classes))
     return Detector(file, format_, map_classes(names, project_classes, file.where), settings)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from tasks.adapters.detector.ort_errors import ORT_ERRORS, first_line
+from tasks.adapters.detector.providers import Configured, Opened, open_on_first
 from tasks.core.errors import ModelError
 
-# ONNX Runtime's own exceptions share no base but Exception.
-ORT_ERRORS: tuple[type[BaseException], ...] = (
-    ort_state.EPFail,
-    ort_state.Fail,
-    ort_state.InvalidArgument,
-    ort_state.InvalidGraph,
-    ort_state.InvalidProtobuf,
-    ort_state.NoModel,
-    ort_state.NotImplemented,
-    ort_state.RuntimeException,
-    RuntimeError,
-    ValueError,
-    MemoryError,
-)
 _TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _MAXIMUM_SIDE = 8192  # pixels; a larger input is a mistake or an attack on the memory
 
@@ -43,7 +31,9 @@ class ModelFile:
     """A loaded model with one image input and one output.
 
     image_size: (height, width) of the input. output_shape: as it really comes out for one image, batch included.
-    names: class names by the model's class id, None where the file has none. metadata: as the exporter wrote it.
+    batch: how many images it is run on at once at most. provider: what computes; passed_over: why it is none of those
+    that were asked for before it. names: class names by the model's class id, None where the file has none. metadata:
+    as the exporter wrote it.
     """
 
     where: str
@@ -55,22 +45,29 @@ class ModelFile:
     output_name: str
     output_type: type[np.floating[Any]]
     output_shape: tuple[int, ...]
+    batch: int
+    provider: str
+    passed_over: tuple[str, ...]
     names: tuple[str, ...] | None
     metadata: Mapping[str, Any]
 
 
-def read_model(path: str | Path, threads: int = 0) -> ModelFile:
+def read_model(path: str | Path, threads: int = 0, providers: Sequence[str] = ("cpu",), batch: int = 1) -> ModelFile:
     """Read, check and load a model, and run it once on a grey image.
 
-    threads: of ONNX Runtime within one run; 0 leaves the choice to it. Raises ModelError, one line.
+    threads: of ONNX Runtime within one run; 0 leaves the choice to it. providers: in the order in which they are
+    wanted. batch: images at once that are wanted; a model that takes one at a time is run on one. Raises ModelError,
+    one line, and SettingsError when none of the providers is there.
     """
     where = str(path)
     content = _read(Path(path))
-    session = _open_session(content, where, threads)
+    opened = _open(content, where, threads, providers)
+    session = opened.session
     metadata = _literals(session.get_modelmeta().custom_metadata_map)
     image_input = _only(session.get_inputs(), "input", where)
     output = _only(session.get_outputs(), "output", where)
     input_type, image_size = _image_input(image_input, metadata, where)
+    grey: NDArray[Any] = np.full((1, 3, *image_size), 0.5, input_type)
     if output.type not in _TYPES:
         raise ModelError(f"{where}: the output {output.name!r} is {output.type}, not floats: pass a detector")
     return ModelFile(
@@ -82,7 +79,10 @@ def read_model(path: str | Path, threads: int = 0) -> ModelFile:
         image_size=image_size,
         output_name=output.name,
         output_type=_TYPES[output.type],
-        output_shape=_trial_run(session, image_input.name, input_type, image_size, where),
+        output_shape=(shape := _trial_run(session, image_input.name, grey, where)),
+        batch=_largest_batch(session, image_input, grey, shape, batch),
+        provider=opened.provider,
+        passed_over=opened.passed_over,
         names=_class_names(metadata, where),
         metadata=metadata,
     )
@@ -100,7 +100,7 @@ def _read(path: Path) -> bytes:
     return content
 
 
-def _open_session(content: bytes, where: str, threads: int) -> ort.InferenceSession:
+def _open(content: bytes, where: str, threads: int, providers: Sequence[str]) -> Opened:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -109,8 +109,12 @@ def _open_session(content: bytes, where: str, threads: int) -> ort.InferenceSess
     #
     # External data is looked for in this folder; a file contains nothing, so that no location can be inside of it.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", where)
+
+    def open_session(configured: Configured) -> ort.InferenceSession:
+        return ort.InferenceSession(content, options, providers=configured, enable_fallback=0)
+
     try:
-        return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        return open_on_first(providers, open_session, Path(where))
     except ORT_ERRORS as error:
         reason, told = first_line(error), str(error)
         is_no_onnx = isinstance(error, ort_state.InvalidProtobuf) or "No graph was found" in told
@@ -123,12 +127,6 @@ def _open_session(content: bytes, where: str, threads: int) -> ort.InferenceSess
             f"{where}: not an ONNX file, or a part of one ({len(content)} bytes): export or download it again"
         )
     raise ModelError(f"{where}: ONNX Runtime {ort.__version__} cannot load it: {reason}: export it again")
-
-
-def first_line(error: BaseException) -> str:
-    """What ONNX Runtime says went wrong, as one line."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].split(" : ")[-1].strip()[:300]  # without "[ONNXRuntimeError] : 1 : FAIL : "
 
 
 def _literals(texts: Mapping[str, str]) -> dict[str, Any]:
@@ -170,19 +168,26 @@ def _image_input(node: Any, metadata: Mapping[str, Any], where: str) -> tuple[ty
     return _TYPES[node.type], (size[0], size[1])
 
 
-def _trial_run(
-    session: ort.InferenceSession,
-    input_name: str,
-    input_type: type[np.floating[Any]],
-    image_size: tuple[int, int],
-    where: str,
-) -> tuple[int, ...]:
-    grey: NDArray[Any] = np.full((1, 3, *image_size), 0.5, input_type)
+def _trial_run(session: ort.InferenceSession, input_name: str, images: NDArray[Any], where: str) -> tuple[int, ...]:
     try:
-        output = session.run(None, {input_name: grey})[0]
+        output = session.run(None, {input_name: images})[0]
     except ORT_ERRORS as error:
         raise ModelError(f"{where}: it does not run: {first_line(error)}: export it again") from None
     return tuple(output.shape)
+
+
+def _largest_batch(
+    session: ort.InferenceSession, image_input: Any, grey: NDArray[Any], output_shape: tuple[int, ...], wanted: int
+) -> int:
+    """`wanted` images at once where the model takes them, as it says and as it shows; else one."""
+    if wanted == 1 or image_input.shape[0] == 1:
+        return 1
+    images = np.repeat(grey, wanted, axis=0)
+    try:
+        output = session.run(None, {image_input.name: images})[0]
+    except ORT_ERRORS:  # its batch dimension is dynamic in name only, or the memory does not suffice
+        return 1
+    return wanted if output.shape == (wanted, *output_shape[1:]) else 1
 
 
 def _class_names(metadata: Mapping[str, Any], where: str) -> tuple[str, ...] | None:

@@ -6,9 +6,10 @@ for item in outbox.pending(50):
     bucket.put(key, outbox.read_image(item.sample))
 outbox.delivered(samples)           # once the segment that names them is in the bucket
 
-{folder}/samples/{sample}.jpg, {sample}.{digest}.json   one sample each; it exists when its JSON does
+{folder}/samples/{sample}.jpg, {sample}.*.json          one sample each; it exists when its JSON does
 {folder}/quarantine/                                    what turned out corrupt, for people to look at
 {folder}/delivered.txt                                  ids that are in the bucket, so that nothing goes twice
+{folder}/thinned.txt                                    what the cap has cost, as long as somebody waits who saw it
 {folder}/traffic/                                       traffic logs on their way
 {folder}/state.json, status.json, lock                  of the collector
 """

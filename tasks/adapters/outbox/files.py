@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from contextlib import suppress
@@ -29,6 +30,20 @@ def write_durably(path: Path, data: bytes, *, sync: bool = True) -> None:
         raise
 
 
+def append_durably(path: Path, data: bytes) -> None:
+    """Add `data` to a file, for good or not at all. Raises OSError."""
+    with open(path, "ab", buffering=0) as file:
+        before = os.fstat(file.fileno()).st_size
+        try:
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), before)
+            raise
+
+
 def sync_folder(folder: Path) -> None:
     """Make names that were added to or removed from `folder` survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -36,6 +51,14 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 when there is none, or the disk does not say."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def remove_temporary_files(folder: Path) -> int:

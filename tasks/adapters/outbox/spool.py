@@ -6,27 +6,29 @@ import errno
 import hashlib
 import heapq
 import os
-import re
 import threading
-from collections import Counter
-from collections.abc import Iterable
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from tasks.adapters.outbox.delivered import Delivered
-from tasks.adapters.outbox.files import remove_temporary_files, sync_folder, write_durably
-from tasks.core.entities import Sample, format_utc
+from tasks.adapters.outbox.files import remove_temporary_files, size_of, sync_folder, write_durably
+from tasks.adapters.outbox.quarantine import Quarantine
+from tasks.adapters.outbox.records import RecordName, Value, origin_of, parse_name, read_record, read_whole, record_name
+from tasks.adapters.outbox.thinning import Thinning
+from tasks.core.entities import Sample
 from tasks.core.errors import DataError, OutboxFull, SettingsError
 
 Receipt = Literal["stored", "repeated", "same image"]
-Value = tuple[int, int, float, str]
 
-_RECORD = re.compile(r"([0-9a-f]{20})\.([0-9a-f]{16})\.json\Z")
-_QUARANTINE_SHARE = 0.1  # of the cap; the oldest quarantined files make room
+_QUARANTINE_SHARE = 0.1  # of the cap
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_ABOVE_ALL: Value = (2, 0, 0.0, "")  # of no sample
+_STALE = 1000  # entries of the heap, at least, that may be of samples which have left
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,65 +42,57 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    record: Path
+    name: RecordName
     size: int
-    value: Value
-    origin: str
-
-
-def value_of(sample: Sample) -> Value:
-    """How much a sample is worth, for the choice of what goes when the cap is reached; the lowest goes first.
-
-    The random slice outlives everything else, because evaluation rests on it; within it the order is that of the ids,
-    which are hashes, so that what is left is still a uniform sample. Of the others, fewer matching strategies go
-    first, then those that were likelier to be kept, because they will come again.
-    """
-    if sample.random_slice:
-        return (1, 0, 0.0, sample.sample_id)
-    return (0, len(sample.matched), -sample.probability, sample.sample_id)
-
-
-def origin_of(sample: Sample) -> str:
-    """Which frame a sample is of: the same frame decided again after a crash has the same origin."""
-    place = sample.source or format_utc(sample.captured_at)
-    return hashlib.sha256(f"{sample.camera}\0{place}".encode()).hexdigest()[:16]
+    since: float  # of the monotonic clock
 
 
 class Outbox:
     """Samples in a folder, never more than `cap_bytes` of them. Safe between threads; one process at a time.
 
-    `drops` counts, by reason, whatever was acknowledged and then not delivered, or refused for want of room.
+    `drops` counts, by reason, whatever was acknowledged and then not delivered, or refused for want of room. What the
+    cap cost is also in the samples that are left, as their `probability_delivered`.
     """
 
     def __init__(self, folder: str | Path, cap_bytes: int) -> None:
+        """Raises SettingsError when the folder cannot be used. After a higher cap, samples go until it fits."""
         self.folder = Path(folder)
         self.cap_bytes = cap_bytes
         self.drops: Counter[str] = Counter()
         self._samples = self.folder / "samples"
-        self._quarantine = self.folder / "quarantine"
+        self._lock = threading.RLock()
+        self._index: OrderedDict[str, _Entry] = OrderedDict()
+        self._cheapest: list[tuple[Value, str]] = []  # a heap; entries that have left are skipped
+        self._held: dict[str, Pending] = {}  # handed out by the last `pending`
+        self._bytes = 0
+        self._stuck = 0  # bytes of files that should have gone and did not; the next start looks again
         try:
-            for path in (self._samples, self._quarantine):
-                path.mkdir(parents=True, exist_ok=True)
+            self._samples.mkdir(parents=True, exist_ok=True)
+            self._quarantine = Quarantine(self.folder / "quarantine", int(cap_bytes * _QUARANTINE_SHARE), self.drops)
+            remove_temporary_files(self.folder)
+            remove_temporary_files(self._samples)
+            self._delivered = Delivered(self.folder / "delivered.txt")
+            self._recover()
         except OSError as error:
             raise SettingsError(
                 f"{self.folder}: cannot be used as an outbox: {error.strerror}: give this user a folder of its own"
             ) from error
-        self._lock = threading.RLock()
-        self._index: dict[str, _Entry] = {}
-        self._cheapest: list[tuple[Value, str]] = []  # a heap; entries that have left are skipped
-        self._held: dict[str, Pending] = {}  # handed out by the last `pending`
-        self._bytes = 0
-        remove_temporary_files(self.folder)
-        remove_temporary_files(self._samples)
-        self._delivered = Delivered(self.folder / "delivered.txt")
-        self._quarantined = sum(path.stat().st_size for path in self._quarantine.iterdir())
-        self._recover()
+        self._thinning = Thinning(self.folder / "thinned.txt", self._names())
+        self._newest = max((self._thinning.newest, *(name.number for name in self._names())))
+        with suppress(OSError):  # a disk that cannot be written: the cap is kept by what is let in
+            self._make_room(0, _ABOVE_ALL, self._newest)
 
     @property
     def used_bytes(self) -> int:
         """Bytes on disk: samples and quarantine."""
         with self._lock:
-            return self._bytes + self._quarantined
+            return self._bytes + self._stuck + self._quarantine.used_bytes
+
+    @property
+    def oldest_seconds(self) -> float:
+        """How long the sample that waits longest has waited, s; 0 when none waits."""
+        with self._lock:
+            return max(0.0, time.monotonic() - next(iter(self._index.values())).since) if self._index else 0.0
 
     def __len__(self) -> int:
         with self._lock:
@@ -111,121 +105,137 @@ class Outbox:
 
         "repeated" for a frame that is held or delivered already (decided again after a crash), "same image" for
         another frame of the very same bytes; neither is stored again. Raises OutboxFull when the cap or the disk is
-        reached and nothing of lesser value is left to go.
+        reached and nothing of lesser value is left to go, and when the disk fails.
         """
         origin = origin_of(sample)
-        with self._lock:
-            known = self._known_origin(sample.sample_id)
-            if known is not None:
+        with self._lock, self._disk_errors():
+            if (known := self._known_origin(sample.sample_id)) is not None:
                 return "repeated" if known == origin else "same image"
+            self._newest += 1
             record = sample.to_json()
-            size = len(jpeg) + len(record)
-            self._make_room(size, value_of(sample))
-            self._write(sample, jpeg, record)
-            self._enter(sample, self._record_path(sample.sample_id, record), size)
+            name, size = record_name(sample, record, self._newest), len(jpeg) + len(record)
+            self._let_in(name, size)
+            self._write(name, jpeg, record)
+            self._enter(_Entry(name, size, time.monotonic()))
         return "stored"
 
     def _known_origin(self, sample_id: str) -> str | None:
-        entry = self._index.get(sample_id)
-        return entry.origin if entry else self._delivered.origin_of(sample_id)
+        if sample_id not in self._index:
+            return self._delivered.origin_of(sample_id)
+        item = self._held.get(sample_id) or self._read(sample_id)
+        if item is None:
+            self._move_to_quarantine(sample_id)
+        return origin_of(item.sample) if item is not None else None
 
-    def _make_room(self, size: int, value: Value) -> None:
-        while self._bytes + self._quarantined + size > self.cap_bytes:
-            if not self._evict_below(value, "evicted, outbox at its cap"):
-                self.drops["refused, outbox at its cap"] += 1
-                raise OutboxFull(
-                    f"{self.folder}: holds {self._bytes} of {self.cap_bytes} bytes and nothing of lesser value: "
-                    f"bring the bucket back or raise outbox_megabytes"
-                )
+    def _let_in(self, name: RecordName, size: int) -> None:
+        """Make room, at the cost of samples of lesser value."""
+        if size > self.cap_bytes:
+            self.drops["refused, larger than the outbox"] += 1
+            raise OutboxFull(f"{self.folder}: a sample of {size} bytes is larger than it: raise outbox_megabytes")
+        if not self._make_room(size, name.value, name.number):
+            self._note_loss(name.value, name.number, "refused, outbox at its cap")
+            raise OutboxFull(
+                f"{self.folder}: holds {self.used_bytes} of {self.cap_bytes} bytes and nothing of lesser value: "
+                f"bring the bucket back or raise outbox_megabytes"
+            )
 
-    def _write(self, sample: Sample, jpeg: bytes, record: bytes) -> None:
+    def _make_room(self, size: int, value: Value, number: int) -> bool:
+        while self.used_bytes + size > self.cap_bytes:
+            if not self._evict_below(value, number, "evicted, outbox at its cap"):
+                return False
+        return True
+
+    def _write(self, name: RecordName, jpeg: bytes, record: bytes) -> None:
         """Image, then record, then the folder; on a full disk samples of lesser value go."""
         while True:
             try:
-                write_durably(self._image_path(sample.sample_id), jpeg)
-                write_durably(self._record_path(sample.sample_id, record), record)
+                write_durably(self._image_path(name.sample_id), jpeg)
+                write_durably(self._record_path(name), record)
                 sync_folder(self._samples)
                 return
             except OSError as error:
-                self._image_path(sample.sample_id).unlink(missing_ok=True)
-                if error.errno in _NO_SPACE and self._evict_below(value_of(sample), "evicted, disk full"):
-                    continue
-                self.drops["refused, disk full" if error.errno in _NO_SPACE else "refused, disk error"] += 1
-                raise OutboxFull(
-                    f"{self.folder}: {error.strerror or error}: free some space or change the disk"
-                ) from error
+                self._unlink(self._record_path(name), self._image_path(name.sample_id))
+                if error.errno not in _NO_SPACE:
+                    raise
+                if not self._evict_below(name.value, name.number, "evicted, disk full"):
+                    self._note_loss(name.value, name.number, "refused, disk full")
+                    raise OutboxFull(f"{self.folder}: {error.strerror}: free some space or change the disk") from error
 
-    def _evict_below(self, value: Value, reason: str) -> bool:
-        """Remove the least valuable sample; False when there is none of less than `value`."""
+    def _evict_below(self, value: Value, number: int, reason: str) -> bool:
+        """Remove the least valuable sample; False when there is none of less than `value`. Raises OSError."""
         skipped = []
         try:
             while self._cheapest:
-                cheapest, sample_id = heapq.heappop(self._cheapest)
-                if sample_id not in self._index:
+                item = heapq.heappop(self._cheapest)
+                cheapest, sample_id = item
+                entry = self._index.get(sample_id)
+                if entry is None or entry.name.value != cheapest:
                     continue
-                if sample_id in self._held or cheapest >= value:
-                    skipped.append((cheapest, sample_id))
-                    if cheapest >= value:
-                        return False
+                skipped.append(item)
+                if cheapest >= value:
+                    return False
+                if sample_id in self._held:
                     continue
-                self._remove(sample_id)
-                self.drops[reason] += 1
+                self._record_path(entry.name).unlink(missing_ok=True)
+                skipped.pop()
+                self._forget(sample_id)
+                self._unlink(self._image_path(sample_id))
+                self._note_loss(cheapest, number, reason)
                 return True
             return False
         finally:
             for item in skipped:
                 heapq.heappush(self._cheapest, item)
 
+    def _note_loss(self, value: Value, number: int, reason: str) -> None:
+        self.drops[reason] += 1
+        self._thinning.note(value, number)
+        self._thinning.tidy(self._names(), len(self._index))
+
     # --- out ---------------------------------------------------------------------------------------------------------
 
     def pending(self, limit: int) -> list[Pending]:
         """The first `limit` samples that wait, oldest first; they are not evicted before the next call.
 
-        A record that is corrupt is quarantined and counted, and the next sample takes its place.
+        Each knows its `probability_delivered`. A record that is corrupt is quarantined and counted, and the next sample
+        takes its place.
         """
-        found: list[Pending] = []
+        found: dict[str, Pending] = {}
         with self._lock:
-            for sample_id in list(self._index):
+            corrupt = []
+            for sample_id in self._index:
                 if len(found) == limit:
                     break
                 item = self._held.get(sample_id) or self._pending_item(sample_id)
-                if item is not None:
-                    found.append(item)
-            self._held = {item.sample.sample_id: item for item in found}
-        return found
+                if item is None:
+                    corrupt.append(sample_id)
+                else:
+                    found[sample_id] = item
+            self._held = found
+            for sample_id in corrupt:
+                self._move_to_quarantine(sample_id)
+        return list(found.values())
 
     def holds(self, sample_id: str) -> bool:
         """Does this sample wait for its delivery?"""
         with self._lock:
             return sample_id in self._index
 
-    def _pending_item(self, sample_id: str) -> Pending | None:
-        record = self._index[sample_id].record
-        sample = _read_record(record)
-        if sample is None:
-            self._move_to_quarantine(sample_id)
-            return None
-        return Pending(sample, self._image_path(sample_id), record)
-
     def read_image(self, sample: Sample) -> bytes:
         """The JPEG of a sample. Raises DataError, having quarantined the sample, when it is not what was stored."""
         path = self._image_path(sample.sample_id)
-        try:
-            data = path.read_bytes()
-        except OSError:
-            data = b""
-        if hashlib.sha256(data).hexdigest() != sample.sha256:
+        data = read_whole(path)
+        if data is None or hashlib.sha256(data).hexdigest() != sample.sha256:
             with self._lock:
                 if sample.sample_id in self._index:
                     self._move_to_quarantine(sample.sample_id)
-            raise DataError(f"{path}: is not the image that was stored: it lies in {self._quarantine} now")
+            raise DataError(f"{path}: is not the image that was stored: it lies in {self._quarantine.folder} now")
         return data
 
-    def remove(self, sample: Sample) -> None:
-        """Forget a sample; no error when it is not there."""
+    def put_aside(self, path: Path) -> None:
+        """Quarantine a corrupt file that is no sample's, such as a traffic log."""
         with self._lock:
-            if sample.sample_id in self._index:
-                self._remove(sample.sample_id)
+            self._quarantine.take([path])
 
     def delivered(self, samples: Iterable[Sample]) -> None:
         """The bucket has these samples: remember that, for good, and remove them."""
@@ -239,81 +249,95 @@ class Outbox:
                 # A full disk: the files still go, and the last segment in the bucket says the same to a restart.
                 self.drops["delivery note not written"] += 1
             for sample in samples:
-                self.remove(sample)
+                entry = self._index.get(sample.sample_id)
+                if entry is not None:
+                    self._forget(sample.sample_id)
+                    self._unlink(self._record_path(entry.name), self._image_path(sample.sample_id))
 
     # --- inside ------------------------------------------------------------------------------------------------------
+
+    def _names(self) -> Iterator[RecordName]:
+        return (entry.name for entry in self._index.values())
 
     def _image_path(self, sample_id: str) -> Path:
         return self._samples / f"{sample_id}.jpg"
 
-    def _record_path(self, sample_id: str, record: bytes) -> Path:
-        """The name carries a digest of the content, so that a flipped digit in the JSON is noticed."""
-        return self._samples / f"{sample_id}.{hashlib.sha256(record).hexdigest()[:16]}.json"
+    def _record_path(self, name: RecordName) -> Path:
+        return self._samples / str(name)
 
-    def _enter(self, sample: Sample, record: Path, size: int) -> None:
-        entry = _Entry(record, size, value_of(sample), origin_of(sample))
-        self._index[sample.sample_id] = entry
-        self._bytes += size
-        heapq.heappush(self._cheapest, (entry.value, sample.sample_id))
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.drops["refused, disk error"] += 1
+            raise OutboxFull(f"{self.folder}: {error.strerror or error}: check or change the disk") from error
 
-    def _remove(self, sample_id: str) -> None:
-        """The record goes first: an image without a record is nothing."""
-        entry = self._index.pop(sample_id)
-        self._bytes -= entry.size
-        entry.record.unlink(missing_ok=True)
-        self._image_path(sample_id).unlink(missing_ok=True)
+    def _enter(self, entry: _Entry) -> None:
+        self._index[entry.name.sample_id] = entry
+        self._bytes += entry.size
+        heapq.heappush(self._cheapest, (entry.name.value, entry.name.sample_id))
+
+    def _forget(self, sample_id: str) -> None:
+        self._bytes -= self._index.pop(sample_id).size
+        self._held.pop(sample_id, None)
+        if len(self._cheapest) > 2 * len(self._index) + _STALE:
+            self._cheapest = [(name.value, name.sample_id) for name in self._names()]
+            heapq.heapify(self._cheapest)
+
+    def _unlink(self, *paths: Path) -> None:
+        """Remove a record and then its image: an image without a record is nothing."""
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError:
+                self.drops["file not removed, disk error"] += 1
+                self._stuck += sum(map(size_of, paths))
+                return
+
+    def _pending_item(self, sample_id: str) -> Pending | None:
+        item = self._read(sample_id)
+        likely = self._thinning.probability(self._index[sample_id].name)
+        if item is None or likely == 1:
+            return item
+        sample = item.sample.model_copy(update={"probability_delivered": likely})
+        return Pending(sample, item.image, item.record)
+
+    def _read(self, sample_id: str) -> Pending | None:
+        name = self._index[sample_id].name
+        sample = read_record(self._record_path(name), name)
+        return Pending(sample, self._image_path(sample_id), self._record_path(name)) if sample is not None else None
 
     def _move_to_quarantine(self, sample_id: str) -> None:
-        entry = self._index.pop(sample_id)
-        self._bytes -= entry.size
-        self._quarantine_files([entry.record, self._image_path(sample_id)])
-
-    def _quarantine_files(self, paths: Iterable[Path]) -> None:
-        self.drops["quarantined, corrupt"] += 1
-        for path in paths:
-            if path.exists():
-                self._quarantined += path.stat().st_size
-                os.replace(path, self._quarantine / path.name)
-        self._trim_quarantine()
-
-    def _trim_quarantine(self) -> None:
-        limit = self.cap_bytes * _QUARANTINE_SHARE
-        if self._quarantined <= limit:
-            return
-        for path in sorted(self._quarantine.iterdir(), key=lambda p: p.stat().st_mtime):
-            self._quarantined -= path.stat().st_size
-            path.unlink()
-            self.drops["removed from quarantine, no room"] += 1
-            if self._quarantined <= limit:
-                return
+        record = self._record_path(self._index[sample_id].name)
+        self._forget(sample_id)
+        self._stuck += self._quarantine.take([record, self._image_path(sample_id)])
 
     def _recover(self) -> None:
         """Index what lies on the disk; what is not whole is quarantined, what was never acknowledged is removed."""
-        found = []
-        for path in self._samples.glob("*.json"):
-            sample = _read_record(path)
-            image = self._samples / f"{path.name.partition('.')[0]}.jpg"
-            if sample is None or not image.exists():
-                self._quarantine_files([path, image])
-            elif self._delivered.origin_of(sample.sample_id) is not None:
-                path.unlink()  # a crash came between the note of the delivery and the removal
+        files = {file.name: file.stat() for file in os.scandir(self._samples)}
+        names = [name for file in files if (name := parse_name(file)) is not None]
+        self._put_aside_foreign_files(files, {name.sample_id for name in names})
+        wall, now = time.time(), time.monotonic()
+        for name in sorted(names, key=lambda name: name.number):
+            record, image = self._record_path(name), self._image_path(name.sample_id)
+            if image.name not in files:
+                self._stuck += self._quarantine.take([record])
+            elif name.sample_id in self._index or self._delivered.origin_of(name.sample_id) is not None:
+                self._unlink(record)  # a crash came between the note of the delivery and the removal
             else:
-                found.append((path.stat().st_mtime_ns, path, image, sample))
-        for _, path, image, sample in sorted(found, key=lambda item: item[0]):
-            self._enter(sample, path, path.stat().st_size + image.stat().st_size)
-        for image in self._samples.glob("*.jpg"):
-            if image.stem not in self._index:
-                image.unlink()  # its record was never written, so nobody was told that the sample is safe
+                size = files[record.name].st_size + files[image.name].st_size
+                self._enter(_Entry(name, size, now - max(0.0, wall - files[record.name].st_mtime)))
+        for file in files:
+            if file.endswith(".jpg") and file[:-4] not in self._index:
+                self._unlink(self._samples / file)  # its record was never written: nobody was told that it is safe
 
-
-def _read_record(path: Path) -> Sample | None:
-    """The sample of a record file; None when the file is not what was written."""
-    match = _RECORD.match(path.name)
-    try:
-        data = path.read_bytes()
-        if match is None or hashlib.sha256(data).hexdigest()[:16] != match[2]:
-            return None
-        sample = Sample.model_validate_json(data)
-    except (OSError, ValidationError):
-        return None
-    return sample if sample.sample_id == match[1] else None
+    def _put_aside_foreign_files(self, files: dict[str, os.stat_result], known: set[str]) -> None:
+        """Quarantine what has no name of ours, with the image that may belong to it."""
+        for file in [file for file in files if not file.endswith(".jpg") and parse_name(file) is None]:
+            stem = file.partition(".")[0]
+            parts = [file]
+            if stem not in known and f"{stem}.jpg" in files:
+                del files[f"{stem}.jpg"]
+                parts.append(f"{stem}.jpg")
+            self._stuck += self._quarantine.take([self._samples / part for part in parts])

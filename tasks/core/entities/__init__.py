@@ -14,6 +14,7 @@ from tasks.core.entities.base import (
     Xyxy,
     content_id,
     format_utc,
+    read_tolerantly,
     sample_id_of,
     to_utc,
 )
@@ -44,13 +45,21 @@ from tasks.core.entities.labels import (
 )
 from tasks.core.entities.models import (
     ModelVersion,
+    Probation,
+    Probe,
+    ProbeFrame,
     Release,
+    Tolerance,
     Verdict,
 )
 from tasks.core.entities.samples import (
+    Alert,
     DeviceStatus,
+    Fault,
+    Rates,
     Sample,
     TrafficRecord,
+    Versions,
 )
 from tasks.core.entities.turns import (
     Turn,
@@ -58,6 +67,7 @@ from tasks.core.entities.turns import (
 
 __all__ = [
     "STUB",
+    "Alert",
     "Band",
     "Batch",
     "ClassEvaluation",
@@ -68,27 +78,35 @@ __all__ = [
     "DeviceStatus",
     "Estimate",
     "Evaluation",
+    "Fault",
     "Forecast",
     "Frame",
     "Interval",
     "Label",
     "LabelBox",
     "ModelVersion",
+    "Probation",
+    "Probe",
+    "ProbeFrame",
+    "Rates",
     "Record",
     "Release",
     "Rule",
     "Sample",
     "Split",
     "Suggestion",
+    "Tolerance",
     "TrafficRecord",
     "Turn",
     "UtcTime",
     "Verdict",
+    "Versions",
     "Xyxy",
     "content_id",
     "detection_records",
     "detections_from_records",
     "format_utc",
+    "read_tolerantly",
     "sample_id_of",
     "to_utc",
 ]

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks.core.entities.base import STUB, Record, UtcTime
-from tasks.core.settings import SamplingSettings, Thresholds
+from tasks.core.entities.detections import Detection
+from tasks.core.settings import Fraction, SamplingSettings, Thresholds
 
 
 class ModelVersion(Record):
@@ -44,6 +45,58 @@ class Verdict(Record):
     decided_at: UtcTime
 
 
+class Probation(Record):
+    """What a new release must keep to on a device's own frames; the device goes back by itself where it does not."""
+
+    frames: int = Field(100, ge=1, description="of the device, over all cameras, that it lasts")
+    error_rate: float = Field(0.05, gt=0, le=1, description="share of `frames` whose failure ends it")
+    latency_factor: float | None = Field(
+        5.0, gt=1, description="median time a frame, times the last release's; none: any"
+    )
+    latency_seconds: float | None = Field(
+        None, gt=0, description="median time of the model a frame at most, s; none: any"
+    )
+    least_detections: float = Field(0.0, ge=0, description="a frame, from the confidence floor up, in the mean")
+    most_detections: float = Field(250.0, gt=0, description="a frame, from the confidence floor up, in the mean")
+    hang_seconds: float = Field(20.0, gt=0, description="longest wait for the model's answer on one frame, s")
+    deaths: int = Field(3, ge=1, description="ends of the whole process, other than in order, that end it")
+
+
+class Tolerance(Record):
+    """How far a model's outputs may differ from those that were stored: by `absolute + relative * |stored|`."""
+
+    absolute: float = Field(ge=0)
+    relative: float = Field(ge=0)
+    share: Fraction = Field(description="of the values that must lie within; the others may differ by rounding")
+    confidence: Fraction = Field(description="difference of a detection's confidence")
+    iou: Fraction = Field(description="of a stored detection and one that was found, at least")
+
+
+# FP32 on another processor differs in the last digits; graphics processors round to TF32 or FP16.
+EXACT = Tolerance(absolute=0.01, relative=0.01, share=0.99, confidence=0.02, iou=0.95)
+ROUNDED = Tolerance(absolute=0.1, relative=0.1, share=0.95, confidence=0.1, iou=0.8)
+
+
+class ProbeFrame(Record):
+    """What a model makes of one probe frame."""
+
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    values: tuple[float, ...] = Field(description="of the model's output, evenly spread over the flattened tensor")
+    size: int = Field(gt=0, description="values that the whole output has")
+    detections: tuple[Detection, ...] = Field((), description="from the confidence floor up, the most confident first")
+
+
+class Probe(Record):
+    """What a release's model made of the probe frames where it was published."""
+
+    frames: tuple[ProbeFrame, ...] = Field(min_length=1)
+    tolerances: dict[str, Tolerance] = Field(
+        {"cpu": EXACT, "openvino": ROUNDED, "coreml": ROUNDED, "cuda": ROUNDED, "tensorrt": ROUNDED},
+        description="by execution provider",
+    )
+
+
 class Release(Record):
     """The one source of orders for the devices of a group: model, thresholds and sampling settings under one number."""
 
@@ -58,3 +111,7 @@ class Release(Record):
     nms_iou: float = Field(0.6, gt=0, le=1)
     settings: SamplingSettings
     reason: str = ""
+    back_to: int = Field(0, ge=0, description="the release whose orders these are again; 0: new ones")
+    model_classes: tuple[str, ...] = Field((), description="class names of a model file that has none itself")
+    probe: Probe | None = Field(None, description="what the model makes of the probe frames; none: not compared")
+    probation: Probation = Probation()

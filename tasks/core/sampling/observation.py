@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
@@ -41,9 +42,9 @@ class Decision:
 
     strategy: the one that is charged. matched: all that matched and won their draw, in their order, whether or not they
     had room. tags: of the settings and of all matched strategies. batch: its name, empty when the frame is not kept.
-    reason: a sentence for people; it opens with `outcome`, one of few phrases, fit to be counted. probability: how
-    likely this frame was to be kept, before its draws. random_slice: the exploration draw hit, so that the frame may
-    serve test and calibration.
+    probability: how likely this frame was to be kept, before its draws. random_slice: the exploration draw hit, so that
+    the frame may serve test and calibration. outcome: one of few phrases, fit to be counted. why: makes the `reason`,
+    which nobody asks of 99 frames in 100.
     """
 
     kept: bool
@@ -51,7 +52,12 @@ class Decision:
     matched: tuple[str, ...]
     tags: tuple[str, ...]
     batch: str
-    reason: str
     probability: float
     random_slice: bool
-    outcome: str = ""
+    outcome: str
+    why: Callable[[], str] = field(compare=False, repr=False)
+
+    @property
+    def reason(self) -> str:
+        """A sentence for people; it opens with the outcome."""
+        return self.why()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from tasks.core.duplicates import Repeat
-from tasks.core.sampling.strategies import NOT_APPLICABLE
+from tasks.core.sampling.strategies import NOT_APPLICABLE, Sight
 from tasks.core.settings import (
     AnyStrategy,
     CloseToThreshold,
     DetectionsNumberBased,
+    ExpectedMisses,
     Limit,
     RandomSampling,
 )
@@ -23,25 +25,81 @@ NO_CREDIT = "no credit"  # besides these: duplicates.COOLDOWN and duplicates.NEA
 
 Draw = Callable[[str], float]
 Exhausted = tuple[AnyStrategy, Limit, int]  # a strategy, its limit without room, samples charged in that window
+EXPLORATION = "\0exploration"  # after the name of a strategy: its exploration draws apart from the strategy itself
 
 
-def kept(charged: AnyStrategy, count: int, draw: Draw, batch: str, repeat: Repeat | None) -> str:
-    seen = "" if isinstance(charged, RandomSampling) else f"{_seen(charged, count)} and "
+class Candidate(NamedTuple):
+    """A strategy that may keep a frame, and the probability that its draw must stay below."""
+
+    strategy: AnyStrategy
+    chance: float
+    has_room: bool = True
+    explores: bool = False
+
+    @property
+    def draws_as(self) -> str:
+        is_apart = self.explores and isinstance(self.strategy, ExpectedMisses)
+        return self.strategy.name + EXPLORATION if is_apart else self.strategy.name
+
+
+class Seen(NamedTuple):
+    """What there was to see: what the strategies counted, and the expected misses against their minimum."""
+
+    strategies: Sequence[AnyStrategy]
+    sight: Sight
+    minimum: float | None
+    used_up: int  # detections of objects that have earned their samples
+
+    def by(self, strategy: AnyStrategy) -> str:
+        """What a strategy saw, against what it asks for."""
+        if isinstance(strategy, ExpectedMisses):
+            return self._expected_misses() + self._without_used_up()
+        count = next(c for s, c in zip(self.strategies, self.sight.counts.tolist()) if s is strategy)
+        if count == NOT_APPLICABLE:
+            return "has nothing to say of such a frame"
+        if isinstance(strategy, CloseToThreshold):
+            wanted = strategy.minimum_objects_close_to_threshold
+            saw = f"saw {count} of at least {wanted} within {strategy.epsilon:g} of {strategy.threshold:g}"
+            return saw + self._without_used_up()
+        if isinstance(strategy, DetectionsNumberBased):
+            return f"saw {count} detections where it asks for {_range(strategy.more_than, strategy.less_than)}"
+        return "saw a top class that it selects" if count else "saw no top class that it selects"
+
+    def _expected_misses(self) -> str:
+        expected, minimum = self.sight.expected_misses, self.minimum
+        if expected is None:
+            return "has nothing to say of such a frame"
+        if minimum is None:
+            return f"expects {expected:g} misses while the budget leaves room for exploration alone"
+        relation = "equal to" if expected == minimum > 0 else "above" if expected > minimum else "not above"
+        return f"expects {expected:g} misses, {relation} {minimum:g}"
+
+    def _without_used_up(self) -> str:
+        if not self.used_up:
+            return ""
+        objects = "an object that has" if self.used_up == 1 else f"{self.used_up} objects that have"
+        return f", without {objects} earned a day's samples"
+
+
+def kept(charged: Candidate, seen: Seen | None, draw: Draw, batch: str, repeat: Repeat | None) -> str:
+    strategy = charged.strategy
+    if charged.explores and isinstance(strategy, ExpectedMisses):
+        saw = "explores and "
+    else:
+        saw = "" if seen is None or isinstance(strategy, RandomSampling) else f"{seen.by(strategy)} and "
     in_spite = f", in spite of {repeat.kind} ({repeat.detail})" if repeat else ""
-    return f"{KEPT} by {charged.name!r} for batch {batch!r}: it {seen}{_drawn(charged, draw)}{in_spite}"
+    return f"{KEPT} by {strategy.name!r} for batch {batch!r}: it {saw}{_drawn(charged, draw)}{in_spite}"
 
 
-def draw_lost(candidates: Iterable[AnyStrategy], draw: Draw) -> str:
-    lost = "; ".join(f"{strategy.name!r} matched and {_drawn(strategy, draw)}" for strategy in candidates)
+def draw_lost(candidates: Iterable[Candidate], draw: Draw) -> str:
+    lost = "; ".join(f"{one.strategy.name!r} matched and {_drawn(one, draw)}" for one in candidates)
     return f"{DRAW_LOST}: {lost}"
 
 
-def no_match(strategies: Sequence[AnyStrategy], counts: Iterable[int], draw: Draw) -> str:
-    seen = (
-        _drawn(strategy, draw) if isinstance(strategy, RandomSampling) else _seen(strategy, count)
-        for strategy, count in zip(strategies, counts)
-    )
-    return f"{NO_MATCH}: " + "; ".join(f"{strategy.name!r} {what}" for strategy, what in zip(strategies, seen))
+def no_match(seen: Seen, candidates: Sequence[Candidate], draw: Draw) -> str:
+    """Every strategy, and what it saw or drew; of the one that keeps the budget both."""
+    drew = {one.strategy.name: _drawn(one, draw) for one in candidates}
+    return f"{NO_MATCH}: " + "; ".join(f"{s.name!r} {_saw_or_drew(s, seen, drew)}" for s in seen.strategies)
 
 
 def batch_full(batch: str, images: int, maximum: int) -> str:
@@ -53,22 +111,17 @@ def no_credit(exhausted: Iterable[Exhausted]) -> str:
     return f"{NO_CREDIT}: {used}"
 
 
-def _drawn(strategy: AnyStrategy, draw: Draw) -> str:
-    drawn = draw(strategy.name)
-    relation = "below" if drawn < strategy.probability else "not below"
-    return f"drew {drawn:.6f}, {relation} {strategy.probability:g}"
+def _saw_or_drew(strategy: AnyStrategy, seen: Seen, drew: dict[str, str]) -> str:
+    if isinstance(strategy, RandomSampling):
+        return drew[strategy.name]
+    explored = drew.get(strategy.name)
+    return f"{seen.by(strategy)}, and its exploration {explored}" if explored else seen.by(strategy)
 
 
-def _seen(strategy: AnyStrategy, count: int) -> str:
-    """What a strategy saw, against what it asks for."""
-    if count == NOT_APPLICABLE:
-        return "has nothing to say of such a frame"
-    if isinstance(strategy, CloseToThreshold):
-        wanted = strategy.minimum_objects_close_to_threshold
-        return f"saw {count} of at least {wanted} within {strategy.epsilon:g} of {strategy.threshold:g}"
-    if isinstance(strategy, DetectionsNumberBased):
-        return f"saw {count} detections where it asks for {_range(strategy.more_than, strategy.less_than)}"
-    return "saw a top class that it selects" if count else "saw no top class that it selects"
+def _drawn(candidate: Candidate, draw: Draw) -> str:
+    drawn = draw(candidate.draws_as)
+    relation = "below" if drawn < candidate.chance else "not below"
+    return f"drew {drawn:.6f}, {relation} {candidate.chance:g}"
 
 
 def _range(more_than: int | None, less_than: int | None) -> str:

@@ -2,51 +2,67 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 
 from pydantic import ValidationError
 
-from tasks.core.duplicates import RecentFrames, RecentState, Repeat
+from tasks.core.duplicates import ObjectsState, RecentFrames, RecentState, Repeat, StaticObjects
 from tasks.core.entities.base import Record, to_utc
 from tasks.core.errors import RecordInvalid
 from tasks.core.limits import REMEMBERED_BATCHES, Credits, CreditState, RecentCounts, Windows, batch_name, windows_of
 from tasks.core.sampling import reasons
 from tasks.core.sampling.observation import Decision, Observation
-from tasks.core.sampling.strategies import Counts, StrategyTable
-from tasks.core.settings import AnyStrategy, RandomSampling, SamplingSettings
+from tasks.core.sampling.rate import RateController, RateState
+from tasks.core.sampling.reasons import Candidate, Seen
+from tasks.core.sampling.strategies import StrategyTable
+from tasks.core.settings import AnyStrategy, ExpectedMisses, RandomSampling, SamplingSettings
 
 Draw = Callable[[str], float]  # strategy name -> a fraction in [0, 1)
 
 
 class SamplerState(Record):
-    """What a sampler knows of the past, as JSON: credits by strategy and window, images a batch, recent frames."""
+    """What a sampler knows of the past, as JSON.
+
+    credits: by strategy and window. batches: images a batch. recent: the last kept frames. objects: what earned samples
+    today. rate: of the strategy that keeps a budget.
+    """
 
     credits: CreditState = {}
     batches: dict[str, int] = {}
     recent: RecentState = {}
+    objects: ObjectsState = {}
+    rate: RateState | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """A frame before its draws: which strategies may keep it, and which of them have room."""
+    """A frame before its draws: which strategies may keep it, and which of them have room.
+
+    seen: None of a near-duplicate, which the strategies are not shown.
+    """
 
     moment: datetime
     windows: Windows
     batch: str
     repeat: Repeat | None
-    counts: Counts
-    candidates: Sequence[AnyStrategy]
-    has_room: Mapping[str, bool]
+    seen: Seen | None
+    candidates: Sequence[Candidate]
     draw: Draw
 
     @property
     def probability(self) -> float:
-        return inclusion_probability([s.probability for s in self.candidates if self.has_room[s.name]])
+        return inclusion_probability([one.chance for one in self.candidates if one.has_room])
+
+    @property
+    def expected_misses(self) -> float | None:
+        return None if self.seen is None else self.seen.sight.expected_misses
 
 
 class Sampler:
@@ -71,7 +87,10 @@ class Sampler:
         self._credits = Credits([strategy.name for strategy in settings.sampling_strategies], past.credits)
         self._batches = RecentCounts(REMEMBERED_BATCHES, past.batches)
         self._recent = RecentFrames(settings.duplicates, settings.confidence_floor, past.recent)
+        self._objects = StaticObjects(settings.duplicates, past.objects)
         self._exploration = settings.exploration_strategy
+        self._past_rate = past.rate  # kept for settings that bring the budget back
+        self._rate = _rate_controller(settings, past.rate)
         self._table = StrategyTable(settings, ())
 
     def decide(self, observation: Observation) -> Decision:
@@ -82,18 +101,27 @@ class Sampler:
         also on a duplicate, and it always has room.
         """
         if not self.settings.enabled:
-            return _left(f"{reasons.DISABLED}: the settings say enabled: false", probability=0.0)
+            return _left(reasons.DISABLED, lambda: f"{reasons.DISABLED}: the settings say enabled: false", 0.0)
         case = self._before_the_draws(observation)
-        matched = [strategy for strategy in case.candidates if case.draw(strategy.name) < strategy.probability]
-        charged = next((strategy for strategy in matched if case.has_room[strategy.name]), None)
+        won = [one for one in case.candidates if case.draw(one.draws_as) < one.chance]
+        charged = next((one for one in won if one.has_room), None)
+        if self._rate is not None:
+            spent = any(one.has_room and isinstance(one.strategy, ExpectedMisses) for one in won)
+            self._rate.saw(case.expected_misses, spent=spent)
         if charged is None:
-            return _left(self._why_left(case, matched), case.probability, matched)
-        self._take(observation, case, charged)
-        return self._kept(case, matched, charged)
+            return self._left(case, won)
+        self._take(observation, case, won, charged)
+        return self._kept(case, won, charged)
 
     def state(self) -> dict[str, Any]:
         """What a restart needs, as JSON types; its size is bounded."""
-        state = SamplerState(credits=self._credits.state(), batches=self._batches.state(), recent=self._recent.state())
+        state = SamplerState(
+            credits=self._credits.state(),
+            batches=self._batches.state(),
+            recent=self._recent.state(),
+            objects=self._objects.state(),
+            rate=self._past_rate if self._rate is None else self._rate.state(),
+        )
         return state.model_dump(mode="json")
 
     def with_settings(self, settings: SamplingSettings) -> Sampler:
@@ -105,34 +133,60 @@ class Sampler:
     def _before_the_draws(self, observation: Observation) -> _Case:
         """Near-duplicates go before scoring; then the strategies; then the batch's size; then the limits."""
         moment = to_utc(observation.captured_at)
+        if self._rate is not None:
+            self._rate.advance(observation.camera, moment)
         windows, batch = windows_of(moment), batch_name(self.settings.batching_strategy, moment)
         repeat = self._recent.repeat(observation.camera, moment, observation.image_hash, observation.detections)
-        counts = self._counts(observation)
-        candidates = self._only_exploration() if repeat else self._table.matching(counts)
+        seen = None if repeat else self._look(observation, moment)
         return _Case(
             moment=moment,
             windows=windows,
             batch=batch,
             repeat=repeat,
-            counts=counts,
-            candidates=candidates,
-            has_room={strategy.name: self._has_room(strategy, batch, windows) for strategy in candidates},
+            seen=seen,
+            candidates=self._candidates(seen, batch, windows),
             draw=draws_of(self.seed, observation.device or self.device, observation.camera, observation.frame),
         )
 
-    def _counts(self, observation: Observation) -> Counts:
-        """What each strategy counts; the table is laid out anew only when the class names change."""
+    def _look(self, observation: Observation, moment: datetime) -> Seen:
+        """What the strategies see; the table is laid out anew only when the class names change."""
         class_names = observation.detections.class_names
         if class_names is not self._table.class_names and class_names != self._table.class_names:
             self._table = StrategyTable(self.settings, class_names)
-        return self._table.counts(observation)
+        sight, objects = self._table.look(observation), 0
+        if self._table.is_doubtful(sight):  # only then can objects that are used up make a difference
+            used_up = self._objects.used_up(observation.camera, moment, observation.detections)
+            if used_up is not None:
+                sight, objects = self._table.look(observation, used_up), int(used_up.sum())
+        return Seen(self._table.strategies, sight, None if self._rate is None else self._rate.minimum, objects)
 
-    def _only_exploration(self) -> list[AnyStrategy]:
-        return [] if self._exploration is None else [self._exploration]
+    def _candidates(self, seen: Seen | None, batch: str, windows: Windows) -> list[Candidate]:
+        """The strategies, in their order, that may keep the frame; of a near-duplicate the exploration alone."""
+        candidates = []
+        fits = None if seen is None else self._table.fits(seen.sight.counts)
+        for row, strategy in enumerate(self.settings.sampling_strategies):
+            if strategy is self._exploration:
+                candidates.append(Candidate(strategy, self._share(strategy), explores=True))
+            if seen is None or fits is None:
+                continue
+            if isinstance(strategy, ExpectedMisses):
+                chance = self._budgeted(seen.sight.expected_misses)
+                if chance > 0:
+                    candidates.append(Candidate(strategy, chance, self._has_room(strategy, batch, windows)))
+            elif fits[row] and strategy is not self._exploration:
+                candidates.append(Candidate(strategy, strategy.probability, self._has_room(strategy, batch, windows)))
+        return candidates
+
+    def _share(self, exploration: RandomSampling | ExpectedMisses) -> float:
+        """e, the probability of the exploration draw."""
+        if isinstance(exploration, RandomSampling):
+            return exploration.traffic_percentage
+        return 0.0 if self._rate is None else self._rate.exploration
+
+    def _budgeted(self, expected_misses: float | None) -> float:
+        return 0.0 if self._rate is None or expected_misses is None else self._rate.chance(expected_misses)
 
     def _has_room(self, strategy: AnyStrategy, batch: str, windows: Windows) -> bool:
-        if strategy is self._exploration:
-            return True
         return not self._batch_is_full(batch) and not self._credits.exhausted(strategy.name, strategy.limits, windows)
 
     def _batch_is_full(self, batch: str) -> bool:
@@ -141,51 +195,55 @@ class Sampler:
 
     # --- after them --------------------------------------------------------------------------------------------------
 
-    def _take(self, observation: Observation, case: _Case, charged: AnyStrategy) -> None:
-        self._credits.charge(charged.name, case.windows)
+    def _take(self, observation: Observation, case: _Case, won: Sequence[Candidate], charged: Candidate) -> None:
+        self._credits.charge(charged.strategy.name, case.windows)
         self._batches.add(case.batch)
         self._recent.remember(
             observation.camera, observation.frame, case.moment, observation.image_hash, observation.detections
         )
+        if any(one.has_room and not one.explores for one in won):  # the random slice is exempt
+            rows = self._table.doubtful(observation)
+            self._objects.earned(observation.camera, case.moment, observation.detections[rows])
 
-    def _kept(self, case: _Case, matched: Sequence[AnyStrategy], charged: AnyStrategy) -> Decision:
+    def _kept(self, case: _Case, won: Sequence[Candidate], charged: Candidate) -> Decision:
         """All matching strategies are named and lend their tags, not only the one that is charged."""
-        tags = [*self.settings.tags, *(tag for strategy in matched for tag in strategy.tags)]
+        tags = [*self.settings.tags, *(tag for one in won for tag in one.strategy.tags)]
         return Decision(
             kept=True,
-            strategy=charged.name,
-            matched=tuple(strategy.name for strategy in matched),
+            strategy=charged.strategy.name,
+            matched=_names(won),
             tags=tuple(dict.fromkeys(tags)),
             batch=case.batch,
-            reason=reasons.kept(charged, self._count_of(charged, case), case.draw, case.batch, case.repeat),
             probability=case.probability,
-            random_slice=any(strategy is self._exploration for strategy in matched),
+            random_slice=any(one.explores for one in won),
             outcome=reasons.KEPT,
+            why=partial(reasons.kept, charged, case.seen, case.draw, case.batch, case.repeat),
         )
 
-    def _why_left(self, case: _Case, matched: Sequence[AnyStrategy]) -> str:
+    def _left(self, case: _Case, won: Sequence[Candidate]) -> Decision:
+        """Why not? What will have changed by the time that somebody asks is written down at once."""
         if case.repeat:
-            return f"{case.repeat.kind}: {case.repeat.detail}"
-        if matched and self._batch_is_full(case.batch):
-            maximum = self.settings.batching_strategy.max_batch_images
-            return reasons.batch_full(case.batch, self._batches.of(case.batch), maximum or 0)
-        if matched:
-            return reasons.no_credit(self._exhausted(matched, case.windows))
-        lost = [strategy for strategy in case.candidates if not isinstance(strategy, RandomSampling)]
+            repeat = case.repeat
+            return _left(repeat.kind, lambda: f"{repeat.kind}: {repeat.detail}", case.probability, won)
+        if won and self._batch_is_full(case.batch):
+            maximum = self.settings.batching_strategy.max_batch_images or 0
+            full = partial(reasons.batch_full, case.batch, self._batches.of(case.batch), maximum)
+            return _left(reasons.BATCH_FULL, full, case.probability, won)
+        if won:
+            used = partial(reasons.no_credit, list(self._exhausted(won, case.windows)))
+            return _left(reasons.NO_CREDIT, used, case.probability, won)
+        lost = [one for one in case.candidates if not one.explores and not isinstance(one.strategy, RandomSampling)]
         if lost:
-            return reasons.draw_lost(lost, case.draw)
-        return reasons.no_match(self._table.strategies, case.counts.tolist(), case.draw)
+            return _left(reasons.DRAW_LOST, partial(reasons.draw_lost, lost, case.draw), case.probability)
+        nothing = partial(reasons.no_match, case.seen, case.candidates, case.draw)
+        return _left(reasons.NO_MATCH, nothing, case.probability)
 
-    def _exhausted(self, matched: Iterable[AnyStrategy], windows: Windows) -> Iterable[reasons.Exhausted]:
-        """Each strategy that matched, with the limit that is used up and what it was charged for in that window."""
-        for strategy in matched:
-            limit = self._credits.exhausted(strategy.name, strategy.limits, windows)
+    def _exhausted(self, won: Iterable[Candidate], windows: Windows) -> Iterable[reasons.Exhausted]:
+        """Each strategy that won its draw, with the limit that is used up and what was charged in that window."""
+        for one in won:
+            limit = self._credits.exhausted(one.strategy.name, one.strategy.limits, windows)
             if limit is not None:
-                yield strategy, limit, self._credits.used(strategy.name, limit.type, windows)
-
-    def _count_of(self, strategy: AnyStrategy, case: _Case) -> int:
-        row = next(row for row, other in enumerate(self._table.strategies) if other is strategy)
-        return int(case.counts[row])
+                yield one.strategy, limit, self._credits.used(one.strategy.name, limit.type, windows)
 
 
 def draws_of(seed: int, device: str, camera: str, frame: str) -> Draw:
@@ -211,19 +269,32 @@ def inclusion_probability(probabilities: Sequence[float]) -> float:
     return 1.0 - math.prod(1.0 - probability for probability in probabilities)
 
 
-def _left(reason: str, probability: float, matched: Sequence[AnyStrategy] = ()) -> Decision:
-    """The decision not to keep a frame; its outcome is what the reason opens with."""
+def _left(outcome: str, why: Callable[[], str], probability: float, won: Sequence[Candidate] = ()) -> Decision:
     return Decision(
         kept=False,
         strategy=None,
-        matched=tuple(strategy.name for strategy in matched),
+        matched=_names(won),
         tags=(),
         batch="",
-        reason=reason,
         probability=probability,
         random_slice=False,
-        outcome=reason.partition(":")[0],
+        outcome=outcome,
+        why=why,
     )
+
+
+def _names(won: Sequence[Candidate]) -> tuple[str, ...]:
+    """Each strategy once, also where its exploration and the strategy itself won their draws."""
+    return tuple(dict.fromkeys(one.strategy.name for one in won)) if won else ()
+
+
+def _rate_controller(settings: SamplingSettings, past: RateState | None) -> RateController | None:
+    strategy = settings.expected_misses
+    if strategy is None:
+        return None
+    values = [strategy.weights, strategy.bins, settings.thresholds, settings.confidence_floor, settings.model_digest]
+    fitted_to = blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=8).hexdigest()
+    return RateController(strategy, fitted_to, past)
 
 
 def _checked(state: Mapping[str, Any] | None) -> SamplerState:

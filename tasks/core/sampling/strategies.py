@@ -1,17 +1,19 @@
 """Which strategies does a frame match, before any draw?
 
-Every strategy asks how many detections it counts, and whether that number is one that it wants. The settings are laid
-out once for a list of class names, and all strategies of a frame are counted together.
+Every strategy but `expected_misses` asks how many detections it counts, and whether that number is one that it wants.
+The settings are laid out once for a list of class names, and all strategies of a frame are counted together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.core.entities.detections import Detections
+from tasks.core.sampling.misses import MissWeights, total
 from tasks.core.sampling.observation import CLASSIFICATION, DETECTION_TASKS, Observation
 from tasks.core.settings import (
     AnyStrategy,
@@ -26,6 +28,19 @@ NOT_APPLICABLE = -1  # the count of a strategy that has nothing to say of such a
 UNBOUNDED = np.iinfo(np.int64).max
 
 Counts = NDArray[np.int64]  # (strategies,) detections that each strategy counts
+Booleans = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What the strategies see in a frame.
+
+    counts: (strategies,) detections, NOT_APPLICABLE where a strategy has nothing to say. expected_misses: None where
+    they cannot be expected, of a stub and of a task that is not known.
+    """
+
+    counts: Counts
+    expected_misses: float | None = None
 
 
 def recorded_confidence(detections: Detections) -> NDArray[np.float64]:
@@ -64,49 +79,80 @@ class StrategyTable:
         self._number_selected = _selection([s.selected_class_names for s in number], class_names)
         self._classes_selected = _selection([s.selected_class_names for s in classes], class_names)
 
+        budget = settings.expected_misses
+        self._misses = None if budget is None else MissWeights(budget, settings, class_names)
         self._fewest = np.array([_fewest(s) for s in self.strategies], np.int64)
         self._most = np.array([_most(s) for s in self.strategies], np.int64)
 
-    def counts(self, observation: Observation) -> Counts:
-        """How many detections each strategy counts in a frame; NOT_APPLICABLE where it has nothing to say.
+    def look(self, observation: Observation, used_up: Booleans | None = None) -> Sight:
+        """What each strategy sees in a frame. A stub's, and one of a task that is not known, are for `random` alone.
 
-        A stub's frame, and one of a task that is not known, are for `random` alone.
+        used_up: (n,) detections of objects that have earned their samples: what looks for doubtful detections,
+        `close_to_threshold` and `expected_misses`, passes them over.
         """
         counts = np.full(len(self.strategies), NOT_APPLICABLE, np.int64)
         counts[self._random] = 0
         if observation.is_stub:
-            return counts
+            return Sight(counts)
         if observation.task in DETECTION_TASKS:
-            self._count_detections(observation.detections, counts)
-        elif observation.task == CLASSIFICATION:
-            self._count_classes(observation, counts)
-        return counts
+            return Sight(counts, self._count_detections(observation.detections, used_up, counts))
+        if observation.task == CLASSIFICATION:
+            return Sight(counts, self._count_classes(observation, counts))
+        return Sight(counts)
 
-    def matching(self, counts: Counts) -> list[AnyStrategy]:
-        """The strategies, in their order, that want the number of detections they counted."""
-        wanted = (counts >= self._fewest) & (counts <= self._most)
-        return [strategy for strategy, fits in zip(self.strategies, wanted.tolist()) if fits]
+    def doubtful(self, observation: Observation) -> Booleans:
+        """(n,) the detections for which `close_to_threshold` and `expected_misses` may keep a frame."""
+        if observation.is_stub or observation.task not in DETECTION_TASKS:
+            return np.zeros(len(observation.detections), np.bool_)
+        confidence, class_id = recorded_confidence(observation.detections), observation.detections.class_id
+        doubtful = (self._is_close(confidence) & self._close_selected[:, class_id]).any(axis=0)
+        if self._misses is not None:
+            doubtful |= self._misses.of(confidence, class_id) > 0
+        return np.asarray(doubtful & (confidence >= self._floor))
 
-    def _count_detections(self, detections: Detections, counts: Counts) -> None:
+    def fits(self, counts: Counts) -> list[bool]:
+        """For each strategy, in their order, whether it wants the number of detections that it counted.
+
+        Of `expected_misses`, which counts none, it says nothing.
+        """
+        wanted: list[bool] = ((counts >= self._fewest) & (counts <= self._most)).tolist()
+        return wanted
+
+    def is_doubtful(self, sight: Sight) -> bool:
+        """Does anything match, or may it, for the sake of single doubtful detections?"""
+        if sight.expected_misses:
+            return True
+        return bool((sight.counts[self._close] >= self._fewest[self._close]).any()) if len(self._close) else False
+
+    def _count_detections(self, detections: Detections, used_up: Booleans | None, counts: Counts) -> float | None:
+        """Fills `counts`, and returns the expected misses."""
         confidence, class_id = recorded_confidence(detections), detections.class_id
         seen = confidence >= self._floor
         if not seen.all():
             confidence, class_id = confidence[seen], class_id[seen]
-        if len(self._close):
-            near = self._is_close(confidence) & self._close_selected[:, class_id]
-            counts[self._close] = np.count_nonzero(near, axis=1)
+            used_up = None if used_up is None else used_up[seen]
         if len(self._number):
             operating = class_id[confidence >= self._operating[class_id]]
             by_class = np.bincount(operating, minlength=len(self.class_names))
             counts[self._number] = self._number_selected @ by_class
+        if used_up is not None:
+            confidence, class_id = confidence[~used_up], class_id[~used_up]
+        if len(self._close):
+            near = self._is_close(confidence) & self._close_selected[:, class_id]
+            counts[self._close] = np.count_nonzero(near, axis=1)
+        return None if self._misses is None else total(self._misses.of(confidence, class_id))
 
-    def _count_classes(self, observation: Observation, counts: Counts) -> None:
-        """Classification: one class that fits is enough, so that the count is 0 or the fewest that is wanted."""
+    def _count_classes(self, observation: Observation, counts: Counts) -> float | None:
+        """Classification: one class that fits is enough, so that the count is 0 or the fewest that is wanted.
+
+        A miss is an image of a class that is not its top class, so that the top classes are not expected to be missed.
+        """
         confidence, class_id = recorded_confidence(observation.detections), observation.detections.class_id
         is_top = np.array([self.class_names[i] in observation.top_classes for i in class_id], bool)
         near = self._is_close(confidence) & self._close_selected[:, class_id] & (is_top | ~self._only_top)
         counts[self._close] = np.where(near.any(axis=1), self._fewest[self._close], 0)
         counts[self._classes] = np.count_nonzero(self._classes_selected[:, class_id] & is_top, axis=1)
+        return None if self._misses is None else total(self._misses.of(confidence[~is_top], class_id[~is_top]))
 
     def _is_close(self, confidence: NDArray[np.float64]) -> NDArray[np.bool_]:
         """(close-to-threshold strategies, n). Strict, and float error decides: the expression is Roboflow's own."""

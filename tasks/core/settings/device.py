@@ -52,7 +52,14 @@ class PrivacySettings(Settings):
     margin: float = Field(0.1, ge=0, le=1, description="of a box's width and height, hidden around it")
 
 
-class JsonLinesConsumer(Settings):
+class ConsumerSettings(Settings):
+    """What all consumers have in common."""
+
+    only_with_detections: bool = Field(False, description="leave out frames in which nothing reaches its threshold")
+    waiting_messages: int = Field(1000, ge=1, le=100_000, description="that wait at most; the oldest makes room")
+
+
+class JsonLinesConsumer(ConsumerSettings):
     """Detections as JSON lines, to standard output or to a file that is replaced when it is full."""
 
     type: Literal["stdout", "file"]
@@ -67,17 +74,29 @@ class JsonLinesConsumer(Settings):
         return self
 
 
-class MqttConsumer(Settings):
+class MqttConsumer(ConsumerSettings):
     """Detections as messages to an MQTT broker; user and password come from the environment."""
 
     type: Literal["mqtt"]
     host: str = Field(min_length=1)
-    port: Port = 1883
+    port: int = Field(1883, ge=1, le=65535)
     topic: str = Field("edgeloop/{device}/{camera}", min_length=1, description="{device}, {project}, {camera}")
     qos: Literal[0, 1] = 0
     tls: bool = False
+    certificate_authority: str = Field("", description="PEM file that the broker's certificate is checked against")
     user_environment: Environment = "EDGELOOP_MQTT_USER"
     password_environment: Environment = "EDGELOOP_MQTT_PASSWORD"
+
+    @model_validator(mode="after")
+    def _topic_can_be_published_to(self) -> MqttConsumer:
+        rest = self.topic
+        for name in ("{device}", "{project}", "{camera}"):
+            rest = rest.replace(name, "")
+        if self.topic.startswith("$") or any(c in "{}+#" or not c.isprintable() for c in rest):
+            raise ValueError(
+                "topic: takes {device}, {project} and {camera}, does not begin with $, and has no wildcard + or #"
+            )
+        return self
 
 
 Consumer = Annotated[JsonLinesConsumer | MqttConsumer, Field(discriminator="type")]
@@ -91,7 +110,11 @@ class ServerSettings(Settings):
     camera: Name = Field("http", description="the camera name of frames that name none")
     key_environment: Environment = Field("EDGELOOP_INFER_KEY", description="variable that holds the key to ask for")
     megabytes: float = Field(10.0, gt=0, le=100, description="of a request at most")
-    timeout_seconds: float = Field(10.0, gt=0, description="longest wait for an answer, s")
+    megapixels: float = Field(12.0, gt=0, le=50, description="of an image at most; twice as many wait at most")
+    waiting_frames: int = Field(8, ge=1, le=64, description="that wait for the model at most; more are refused")
+    timeout_seconds: float = Field(
+        10.0, gt=0, le=300, description="longest wait for a request to arrive, and then for its answer, s"
+    )
 
 
 class MetricsSettings(Settings):

@@ -60,6 +60,7 @@ class ProjectSettings(Settings):
     model_classes: str | tuple[str, ...] | None = Field(
         None, description="class names of a model file without metadata: coco80 or a list"
     )
+    keys: str = Field("keys", description="local folder of the keys that sign releases; never in the bucket")
     first_model: str = Field("stub", description="ONNX file that devices run until the loop has trained one, or stub")
     budget_images_a_day: int = Field(
         200, ge=1, description="labels that people can make, images a day over all devices"

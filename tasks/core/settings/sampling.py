@@ -6,15 +6,18 @@ unchanged; the fields that are ours come after it and have defaults. SAMPLING.md
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from tasks.core.errors import BandBelowFloor
-from tasks.core.settings.base import Fraction, Pixels, Settings, Tag, Thresholds, validated
+from tasks.core.settings.base import DEFAULT_THRESHOLD, Fraction, Pixels, Settings, Tag, Thresholds, validated
 
 WindowType = Literal["minutely", "hourly", "daily"]
+
+MISS_BINS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # lower edges; each ends at the next one, or at the class's threshold
 
 
 class Limit(Settings):
@@ -80,8 +83,49 @@ class DetectionsNumberBased(Strategy):
         return self
 
 
+class ExpectedMisses(Strategy):
+    """The frames in which the model is expected to have missed most objects, as many as the budget has room for.
+
+    A frame's expected misses are the sum, over its detections below their class's operating threshold, of the weight of
+    their class and confidence bin. The rate is tracked on the device, so that `images_a_day` are kept, `exploration` of
+    them drawn at random from all frames.
+    """
+
+    type: Literal["expected_misses"]
+    weights: dict[str, tuple[Fraction, ...]] = Field(
+        description="by class name, one a bin: the share of such detections that are real objects"
+    )
+    bins: tuple[Fraction, ...] = Field(MISS_BINS, min_length=1, description="lower edges of the bins, ascending")
+    minimum_expected_misses: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="what a frame must exceed, until the device has seen its traffic"
+    )
+    tie_probability: Fraction = Field(1.0, description="of a frame with exactly that many, until then")
+    images_a_day: float = Field(gt=0, allow_inf_nan=False, description="this device's budget, exploration included")
+    exploration: Fraction = Field(0.2, description="share of the budget that is drawn at random from all frames")
+    allow_no_exploration: bool = False
+
+    @model_validator(mode="after")
+    def _each_bin_has_a_weight(self) -> ExpectedMisses:
+        if any(low >= high for low, high in pairwise(self.bins)):
+            raise ValueError(f"bins must ascend, got {list(self.bins)}")
+        for name, weights in self.weights.items():
+            if len(weights) != len(self.bins):
+                raise ValueError(f"weights: {name!r} has {len(weights)} for {len(self.bins)} bins")
+        return self
+
+    @model_validator(mode="after")
+    def _explores(self) -> ExpectedMisses:
+        if self.exploration == 0 and not self.allow_no_exploration:
+            raise ValueError(
+                "exploration: without it misses that no confidence reveals stay unseen and recall cannot be estimated; "
+                "set allow_no_exploration: true to do so all the same"
+            )
+        return self
+
+
 AnyStrategy = Annotated[
-    RandomSampling | CloseToThreshold | ClassesBased | DetectionsNumberBased, Field(discriminator="type")
+    RandomSampling | CloseToThreshold | ClassesBased | DetectionsNumberBased | ExpectedMisses,
+    Field(discriminator="type"),
 ]
 
 
@@ -104,6 +148,10 @@ class DuplicateRules(Settings):
     remembered_frames: int = Field(
         8, ge=1, le=64, description="last kept frames of a camera that a frame is held against"
     )
+    samples_of_an_object: int | None = Field(
+        4, ge=1, description="a day, that an object of one camera, class and place earns; none: any number"
+    )
+    object_iou: float = Field(0.7, gt=0, le=1, description="IoU from which on two boxes are the same place")
 
 
 class SamplingSettings(Settings):
@@ -127,7 +175,8 @@ class SamplingSettings(Settings):
     confidence_floor: Fraction = Field(0.05, description="the lowest confidence that decoding and NMS keep")
     thresholds: Thresholds = Field({}, description="operating threshold by class name")
     duplicates: DuplicateRules = DuplicateRules()
-    traffic_log_rate: Fraction = Field(0.1, description="share of frames whose confidences go to the traffic log")
+    traffic_log_rate: Fraction = Field(0.1, description="share of frames whose confidences are logged, at most")
+    traffic_log_megabytes: float = Field(1.0, gt=0, description="of log a camera and day, at most, MB")
     model_digest: str = Field("", description="model version that these settings were fitted to; empty: any")
     portable: bool = Field(False, description="allow another model than `model_digest`")
 
@@ -145,9 +194,27 @@ class SamplingSettings(Settings):
                 raise ValueError(f"sampling_strategies: the name {name!r} is used {names.count(name)} times")
         return self
 
+    @model_validator(mode="after")
+    def _one_budget(self) -> SamplingSettings:
+        budgets = [s.name for s in self.sampling_strategies if isinstance(s, ExpectedMisses)]
+        if len(budgets) > 1:
+            raise ValueError(f"sampling_strategies: expected_misses can be used once, not as {budgets}")
+        return self
+
     @property
-    def exploration_strategy(self) -> RandomSampling | None:
-        """The first `random` strategy without limits: its draw is the exploration draw e of every frame."""
+    def expected_misses(self) -> ExpectedMisses | None:
+        """The strategy that keeps the budget."""
+        return next((s for s in self.sampling_strategies if isinstance(s, ExpectedMisses)), None)
+
+    @property
+    def exploration_strategy(self) -> RandomSampling | ExpectedMisses | None:
+        """Whose draw is the exploration draw e of every frame: `expected_misses`, with a share of its budget.
+
+        Without it, or where it has no exploration, the first `random` strategy without limits.
+        """
+        budget = self.expected_misses
+        if budget is not None and budget.exploration > 0:
+            return budget
         return next((s for s in self.sampling_strategies if isinstance(s, RandomSampling) and not s.limits), None)
 
 
@@ -164,10 +231,30 @@ def load_sampling_settings(
     if not settings.duplicates.enabled and settings.duplicates.cooldown_seconds:
         warnings.append(f"{where}: duplicates.cooldown_seconds has no effect while duplicates.enabled is false")
     for strategy in settings.sampling_strategies if class_names is not None else ():
-        unknown = sorted(set(getattr(strategy, "selected_class_names", None) or ()) - set(class_names or ()))
+        selected = strategy.weights if isinstance(strategy, ExpectedMisses) else _selected(strategy)
+        unknown = sorted(set(selected) - set(class_names or ()))
         if unknown:
             warnings.append(f"{where}: strategy {strategy.name!r} selects classes that are not known: {unknown}")
     return settings, warnings
+
+
+def _selected(strategy: Strategy) -> Collection[str]:
+    return getattr(strategy, "selected_class_names", None) or ()
+
+
+def _refuse_misses_below_floor(strategy: ExpectedMisses, settings: SamplingSettings, where: str) -> Iterable[str]:
+    """A class whose threshold is at or below the floor has no expected misses; without any other class, it is an error."""
+    floor, thresholds = settings.confidence_floor, settings.thresholds
+    weighted = [name for name, weights in strategy.weights.items() if any(weights)]
+    below = sorted(name for name in weighted if thresholds.get(name, DEFAULT_THRESHOLD) <= floor)
+    if len(below) == len(weighted):
+        reason = f"the thresholds of {below} are not above the floor {floor:.4g}" if below else "no weight is above 0"
+        raise BandBelowFloor(
+            f"{where}: strategy {strategy.name!r} can never expect a miss, as {reason}: lower confidence_floor or fit "
+            "the weights again"
+        )
+    if below:
+        yield f"{where}: strategy {strategy.name!r}: no misses are expected of {below}, whose thresholds are at the floor"
 
 
 def _refuse_bands_below_floor(settings: SamplingSettings, where: str) -> list[str]:
@@ -175,6 +262,8 @@ def _refuse_bands_below_floor(settings: SamplingSettings, where: str) -> list[st
     floor, slack = settings.confidence_floor, 1e-9  # 0.15 - 0.1 is a hair below 0.05, and 0.2 + 0.1 one above 0.3
     warnings = []
     for strategy in settings.sampling_strategies:
+        if isinstance(strategy, ExpectedMisses):
+            warnings += _refuse_misses_below_floor(strategy, settings, where)
         if not isinstance(strategy, CloseToThreshold):
             continue
         low, high = max(0.0, strategy.threshold - strategy.epsilon), strategy.threshold + strategy.epsilon
