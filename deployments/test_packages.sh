@@ -16,6 +16,7 @@ need curl curl
 need ceph-mon ceph-mon ceph-osd ceph-mgr ceph-common radosgw
 need rclone rclone
 need mosquitto mosquitto
+need openssl openssl
 [ -e /usr/lib/x86_64-linux-gnu/girepository-1.0/GstRtspServer-1.0.typelib ] || [ -e /usr/lib/aarch64-linux-gnu/girepository-1.0/GstRtspServer-1.0.typelib ] ||
   missing+=(gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly python3-gi)
 [ ${#missing[@]} = 0 ] && exit 0

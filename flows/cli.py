@@ -14,7 +14,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from flows import edge
+from flows import edge, keys, release
 from flows.status import status
 from tasks.core.errors import EdgeloopError, SettingsError
 
@@ -34,6 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(edge.app, name="edge")
+app.add_typer(keys.app, name="keys")
+app.add_typer(release.app, name="release")
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ def import_dataset(
     project: ProjectSettings, dataset: Path, model: Path | None, renames: Mapping[str, str]
 ) -> list[str]:
     """Samples, labels and a dataset version; with a model its thresholds, bands and figures. What to tell the user."""
-    check_bucket(project)
     model_version = import_model(project, model).model_version if model else ""  # first: a wrong file is soon mended
+    check_bucket(project)
     imported = take_in_dataset(project, dataset, dict(renames))
     turn = open_turn(project)
     revisions = turn.batches | imported.revisions

@@ -24,7 +24,7 @@ from tasks.core.entities import STUB, Evaluation, Turn
 from tasks.core.errors import ReviewUnavailable
 from tasks.core.settings import ProjectSettings
 from tasks.evaluate import sync_review
-from tasks.redeploy import first_model, live_release, thresholds_in_force
+from tasks.redeploy import first_model, keep_signed, live_release, thresholds_in_force
 from tasks.retrain import build_dataset, lacking_splits, new_training_images
 from tasks.suggest import approved_suggestion, score_forecast
 from tasks.turn import check_bucket, open_turn, read_evaluation, save_turn
@@ -35,6 +35,7 @@ def loop(project: ProjectSettings) -> Turn:
     """One turn. The answer says what was done and what the loop waits for."""
     check_bucket(project)
     turn = open_turn(project)
+    turn = keep_releases_signed(project, turn)
     turn = start_devices(project, turn)
     turn = take_in_samples(project, turn)
     turn = ask_for_labels(project, turn)
@@ -47,6 +48,16 @@ def loop(project: ProjectSettings) -> Turn:
         turn = release_what_is_decided(project, turn)
         turn = update_review(project, turn)
     return close(project, turn)
+
+
+def keep_releases_signed(project: ProjectSettings, turn: Turn) -> Turn:
+    """Devices follow what is signed, for as long as the signatures are valid: each turn renews them."""
+    kept = keep_signed(project)
+    for sentence in kept.done:
+        turn = did(turn, sentence)
+    for sentence in kept.waits_for:
+        turn = waiting(turn, sentence)
+    return save_turn(project, turn) if kept.done else turn
 
 
 def start_devices(project: ProjectSettings, turn: Turn) -> Turn:

@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,7 +50,9 @@ def status(
         return fleet(bucket, datetime.now(timezone.utc))
 
     if watch:
-        show_for_ever(look, every, trouble)
+        with suppress(KeyboardInterrupt):  # how it is ended
+            show_for_ever(look, every, trouble)
+        return
     rows = look()
     if as_json:
         shown = [row for row in rows if row.in_trouble or not trouble]

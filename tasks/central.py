@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,14 +89,23 @@ class Central:
     def evaluation(self, evaluation: str) -> Evaluation:
         return self.bucket.read_record(layout.evaluation_file(evaluation, "evaluation.json"), Evaluation)
 
+    def devices(self) -> list[str]:
+        """Names of all devices that have written to the bucket."""
+        return [
+            name for name in self.bucket.children("devices") if layout.NAME.match(name)
+        ]  # others may put files there
+
     # --- batches and their labels ------------------------------------------------------------------------------------
+
+    def batch(self, batch_id: str) -> Batch:
+        return self.bucket.read_record(layout.batch(batch_id), Batch)
 
     def store_batch(self, batch: Batch) -> Batch:
         """The batch as the bucket holds it: one of that id that was there first stays as it was made."""
         try:
             self.bucket.create_record(layout.batch(batch.batch_id), batch)
         except ObjectConflict:
-            return self.bucket.read_record(layout.batch(batch.batch_id), Batch)
+            return self.batch(batch.batch_id)
         return batch
 
     def store_labels(self, batch: Batch, labels: Iterable[Label], after: int = 0) -> tuple[int, list[Label]]:
@@ -107,7 +116,7 @@ class Central:
         new becomes one more revision; none is ever overwritten.
         """
         newest = self.bucket.latest_number(partial(layout.labels, batch.batch_id), after)
-        before = dict(self._labels(batch, newest)) if newest else {}
+        before = self.labels(batch, newest) if newest else {}
         new = {label.sample_id: label for label in labels if not says_the_same(label, before.get(label.sample_id))}
         merged = before | new
         if new:
@@ -119,7 +128,8 @@ class Central:
             self.bucket.create(layout.labels(batch.batch_id, newest), content)
         return newest, [merged[sample_id] for sample_id in sorted(merged)]
 
-    def _labels(self, batch: Batch, revision: int) -> Mapping[str, Label]:
+    def labels(self, batch: Batch, revision: int) -> dict[str, Label]:
+        """One revision of a batch's labels, sample id -> label."""
         key = layout.labels(batch.batch_id, revision)
         samples = {sample.sample_id: sample for sample in batch.samples}
         labels, _ = labels_from_coco(self.bucket.get(key), samples, batch.class_names, key)

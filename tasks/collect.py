@@ -15,9 +15,10 @@ from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.logging import get_logger
 
+from tasks.adapters.secrets import holds_password
 from tasks.artifacts import UNREACHABLE, artifact_key
-from tasks.collector import CollectorConfig, collector_pid, read_status, start_detached, stop_collector
-from tasks.collector.config import read_running, read_state
+from tasks.collector import CollectorConfig, collector_pid, read_status, start_detached
+from tasks.collector.config import read_state
 from tasks.core.entities import DeviceStatus
 from tasks.core.errors import SettingsError, SourceUnavailable
 from tasks.core.fleet import age_text
@@ -35,28 +36,22 @@ def start_or_attach(device: DeviceSettings) -> str:
     """'attached' when the device's collector runs, 'started' when it had to be started.
 
     'restarted' when it ran with other settings than these: it was drained and started with them. It gets a session of
-    its own: neither the end of this run nor that of the worker ends it.
+    its own: neither the end of this run nor that of the worker ends it. Raises SettingsError for an address with a
+    password in it: what a run is given lies in Prefect's database, for everybody to read.
     """
-    if collector_pid(device.outbox) is None:
-        start_detached(CollectorConfig(device=device, follow=True))
-        return "started"
-    if not runs_with_other_settings(device):
-        return "attached"
-    if not stop_collector(device.outbox):
-        raise SettingsError(f"{device.outbox}: its collector does not end, so the new settings wait: run this again")
-    start_detached(CollectorConfig(device=device, follow=True))
-    return "restarted"
+    refuse_passwords(device)
+    before = collector_pid(device.outbox)
+    pid = start_detached(CollectorConfig(device=device, follow=True))
+    return "attached" if pid == before else "started" if before is None else "restarted"
 
 
-def runs_with_other_settings(device: DeviceSettings) -> bool:
-    """Is the collector that runs one of other settings? One that does not say is taken as it is."""
-    running = read_running(Path(device.outbox))
-    return running is not None and at_home(running.device) != at_home(device)
-
-
-def at_home(device: DeviceSettings) -> DeviceSettings:
-    """The settings with the outbox where it is, however it was written."""
-    return device.model_copy(update={"outbox": str(Path(device.outbox).absolute())})
+def refuse_passwords(device: DeviceSettings) -> None:
+    for camera in device.cameras:
+        if holds_password(camera.source):
+            raise SettingsError(
+                f"camera {camera.name}: its address holds a password, and now Prefect's database does too: change it, "
+                "write ${NAME} in its place and set that in the environment of the device's worker"
+            )
 
 
 @task(task_run_name="watch {device.name}")

@@ -38,8 +38,7 @@ class Ingested(BaseModel):
 @task(task_run_name="find devices", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
 def find_devices(project: ProjectSettings) -> list[str]:
     """Names of all devices that have written to the bucket."""
-    names = Bucket(project.bucket, project.project).children("devices")
-    return [name for name in names if layout.NAME.match(name)]  # anybody may have put a file there
+    return Central(project).devices()
 
 
 @task(task_run_name="ingest {device}", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)

@@ -11,7 +11,7 @@ from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.corrections import count_corrections
-from tasks.core.entities import Batch, Label, Record
+from tasks.core.entities import Label, Record
 from tasks.core.errors import DataError, ObjectMissing
 from tasks.core.settings import ProjectSettings, Thresholds
 from tasks.retries import may_pass
@@ -48,7 +48,7 @@ def labelling_of(project: ProjectSettings) -> Labelling:
 def offer_batch(project: ProjectSettings, batch_id: str, thresholds: Thresholds) -> Offered:
     """Lay a batch out for people. Offering it again changes nothing that they have done."""
     central = Central(project)
-    batch = read_batch(central, batch_id)
+    batch = central.batch(batch_id)
     cache = central.images
     left_out, readable = [], []
     for sample in batch.samples:
@@ -70,7 +70,7 @@ def pull_batch(project: ProjectSettings, batch_id: str, revision: int) -> Pulled
     damaged, until there is another label of their image.
     """
     central = Central(project)
-    batch = read_batch(central, batch_id)
+    batch = central.batch(batch_id)
     labelling = labelling_of(project)
     seeds = labelling.seeds(batch)
     pulled = [with_corrections(label, seeds.get(label.sample_id)) for label in labelling.pull(batch)]
@@ -93,10 +93,6 @@ class Done(Record):
 
     revision: int
     status: LabellingStatus
-
-
-def read_batch(central: Central, batch_id: str) -> Batch:
-    return central.bucket.read_record(layout.batch(batch_id), Batch)
 
 
 def with_corrections(label: Label, seed: Label | None) -> Label:

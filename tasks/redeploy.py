@@ -7,8 +7,9 @@ from pathlib import Path
 
 from prefect import task
 
+from tasks import signing
 from tasks.adapters.detector import open_detector
-from tasks.adapters.releases import latest_release, publish
+from tasks.adapters.releases import latest_release
 from tasks.central import Central, detect_again, of_split
 from tasks.core import gate, layout
 from tasks.core.entities import STUB, DatasetVersion, ModelVersion, Release, Verdict
@@ -72,25 +73,34 @@ def release(
     settings: SamplingSettings,
     reason: str,
 ) -> Release:
-    """Publish the next release of the group. The same orders twice are one release."""
+    """Sign and publish the next release of the group. The same orders twice are one release."""
     central = Central(project)
-    bucket = central.bucket
-    live = latest_release(bucket, project.group)
+    publisher = signing.publisher(project)
+    live = publisher.newest(project.group)
+    model = None if model_version == STUB else central.model(model_version)
     wanted = Release(
         group=project.group,
         number=live.number + 1 if live else 1,
         previous=live.number if live else 0,
         created_at=datetime.now(timezone.utc),
         model_version=model_version,
-        model_sha256="" if model_version == STUB else central.model(model_version).sha256,
+        model_sha256=model.sha256 if model else "",
+        model_classes=model.class_names if model else (),
         class_names=project.classes,
         thresholds=thresholds,
         settings=bound(settings, model_version, thresholds),
+        probation=project.probation,
         reason=reason,
     )
     if live is not None and same_orders(live, wanted):
         return live
-    return publish(bucket, wanted)
+    return publisher.publish(wanted.model_copy(update={"probe": signing.probe_of(central, wanted)}))
+
+
+@task(task_run_name="keep releases signed", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
+def keep_signed(project: ProjectSettings) -> signing.Kept:
+    """The project's keys, where there are none yet, and signatures that do not end."""
+    return signing.keep_signed(project)
 
 
 def bound(settings: SamplingSettings, model_version: str, thresholds: Thresholds) -> SamplingSettings:
@@ -100,7 +110,7 @@ def bound(settings: SamplingSettings, model_version: str, thresholds: Thresholds
 
 
 def same_orders(a: Release, b: Release) -> bool:
-    ignored = {"number", "previous", "created_at", "reason"}
+    ignored = {"number", "previous", "created_at", "reason", "back_to", "probe"}
     return a.model_dump(exclude=ignored) == b.model_dump(exclude=ignored)
 
 

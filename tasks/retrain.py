@@ -14,12 +14,12 @@ from prefect import get_run_logger, task
 from prefect.exceptions import MissingContextError
 
 from tasks.adapters.detector import open_detector
-from tasks.adapters.labels import labels_from_coco, write_yolo
+from tasks.adapters.labels import write_yolo
 from tasks.adapters.manifest import manifest_bytes
 from tasks.adapters.trainer import TrainingResult, check_parity, export_onnx, train
 from tasks.central import Central, of_split
 from tasks.core import layout
-from tasks.core.entities import STUB, Batch, DatasetEntry, DatasetVersion, ModelVersion
+from tasks.core.entities import STUB, DatasetEntry, DatasetVersion, ModelVersion
 from tasks.core.errors import DataError, NotEnoughData, ObjectMissing
 from tasks.core.settings import ProjectSettings
 from tasks.core.splits import (
@@ -69,10 +69,8 @@ def build_dataset(project: ProjectSettings, revisions: Mapping[str, int], previo
 
 def read_labelled(central: Central, batch_id: str, revision: int) -> list[LabelledSample]:
     """The labelled samples of one revision of a batch."""
-    batch = central.bucket.read_record(layout.batch(batch_id), Batch)
-    key = layout.labels(batch_id, revision)
+    batch = central.batch(batch_id)
     samples = {sample.sample_id: sample for sample in batch.samples}
-    labels, _ = labels_from_coco(central.bucket.get(key), samples, batch.class_names, key)
     return [
         LabelledSample(
             sample=samples[label.sample_id],
@@ -83,7 +81,7 @@ def read_labelled(central: Central, batch_id: str, revision: int) -> list[Labell
                 samples[label.sample_id].device, samples[label.sample_id].captured_at, label.sample_id
             ),
         )
-        for label in labels
+        for label in central.labels(batch, revision).values()
     ]
 
 

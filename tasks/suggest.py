@@ -19,7 +19,6 @@ from tasks.central import Central, EvaluatedImages, detect_again, of_split, trut
 from tasks.core import layout, suggestion
 from tasks.core.bands import misses_by_image, threshold_column
 from tasks.core.entities import (
-    Batch,
     DatasetEntry,
     DatasetVersion,
     DeviceStatus,
@@ -128,7 +127,7 @@ def settings_in_force(central: Central) -> SamplingSettings:
 def devices_of_group(central: Central) -> list[str]:
     """The devices that obey this project's releases, by their own word. Imported datasets are none."""
     found = []
-    for device in devices(central.bucket):
+    for device in central.devices():
         try:
             status = central.bucket.read_record(layout.device_status(device), DeviceStatus, from_device=True)
         except (ObjectMissing, RecordInvalid):
@@ -138,18 +137,12 @@ def devices_of_group(central: Central) -> list[str]:
     return found
 
 
-def devices(bucket: Bucket) -> list[str]:
-    return [name for name in bucket.children("devices") if layout.NAME.match(name)]
-
-
 # --- traffic ---------------------------------------------------------------------------------------------------------
 
 
 def read_traffic(central: Central, model_version: str) -> list[TrafficRecord]:
     """What devices logged of frames that this model saw, the newest of each device first."""
-    return [
-        record for device in devices(central.bucket) for record in traffic_of(central.bucket, device, model_version)
-    ]
+    return [record for device in central.devices() for record in traffic_of(central.bucket, device, model_version)]
 
 
 def traffic_of(bucket: Bucket, device: str, model_version: str) -> list[TrafficRecord]:
@@ -280,7 +273,7 @@ def score_forecast(
 def samples_of_batches(central: Central, dataset_version: str, settings_version: str) -> list[Sample]:
     """All samples that were collected under some settings, labelled or not, in the batches of a dataset version."""
     dataset = central.bucket.read_record(layout.dataset(dataset_version), DatasetVersion)
-    batches = (central.bucket.read_record(layout.batch(batch), Batch) for batch in dataset.batches)
+    batches = (central.batch(batch_id) for batch_id in dataset.batches)
     found = {s.sample_id: s for batch in batches for s in batch.samples if s.settings_version == settings_version}
     return list(found.values())
 

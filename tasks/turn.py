@@ -15,10 +15,8 @@ from tasks.retries import may_pass
 
 @task(task_run_name="check bucket", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)
 def check_bucket(project: ProjectSettings) -> None:
-    """Before the first turn: refuse a bucket on which two writers of one number would both win."""
-    bucket = Central(project).bucket
-    if not bucket.exists(layout.turn(1)):
-        bucket.self_test_conditional_writes()
+    """Refuse a bucket on which two writers of one number could both win; it is tried once, then remembered."""
+    Central(project).bucket.check_conditional_writes()
 
 
 @task(task_run_name="open turn", retries=3, retry_delay_seconds=[1, 5, 20], retry_condition_fn=may_pass)

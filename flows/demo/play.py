@@ -33,7 +33,6 @@ from tasks.collect import decided_frames
 from tasks.collector import read_status, stop_collector
 from tasks.core.entities import Batch, Detection, DeviceStatus, Label
 from tasks.core.errors import EdgeloopError
-from tasks.label import read_batch
 from tasks.redeploy import live_release
 from tasks.turn import newest_turn
 
@@ -109,7 +108,7 @@ class Player:
         told = []
         turn = newest_turn(self.world.project)
         for batch_id in turn.open_batches if turn else ():
-            batch = read_batch(central, batch_id)
+            batch = central.batch(batch_id)
             seeds = labelling.seeds(batch)
             labels = self.label_batch(batch, seeds)
             labelling.put_back(batch, labels)

@@ -13,7 +13,7 @@ from tasks.adapters.report import CameTrue, LabelCounts, LoopStory, RoundStory, 
 from tasks.adapters.report.story import Figure
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import Batch, DatasetEntry, Estimate, Evaluation, Forecast, Suggestion, Turn, Verdict
+from tasks.core.entities import DatasetEntry, Estimate, Evaluation, Forecast, Suggestion, Turn, Verdict
 from tasks.turn import read_turns
 
 THUMBNAILS = 8
@@ -73,7 +73,7 @@ def round_story(
     batches: set[str],
     entries: list[DatasetEntry],
 ) -> RoundStory:
-    samples = [s for b in sorted(batches) for s in central.bucket.read_record(layout.batch(b), Batch).samples]
+    samples = [s for b in sorted(batches) for s in central.batch(b).samples]
     labels = [entry.label for entry in entries if entry.batch_id in batches]
     models = models_of(central, turn)
     notes = (world.round_notes[number], models.note)

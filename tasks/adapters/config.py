@@ -46,7 +46,8 @@ def read_project(path: Path) -> ProjectSettings:
 def read_device(path: Path) -> DeviceSettings:
     """`configs/device.yaml`; folders in it are relative to where the command runs."""
     device: DeviceSettings = validated(DeviceSettings, read_mapping(path), str(path))
-    return device.model_copy(update={"bucket": bucket_url(device.bucket)})
+    pipelines = tuple(each.model_copy(update={"bucket": bucket_url(each.bucket)}) for each in device.pipelines)
+    return device.model_copy(update={"bucket": bucket_url(device.bucket), "pipelines": pipelines})
 
 
 def read_sampling(path: Path) -> tuple[SamplingSettings, list[str]]:

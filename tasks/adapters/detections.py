@@ -125,7 +125,8 @@ class DetectionsOfModel:
 
 def key_of(detector: Detector, model_classes: Sequence[str]) -> str:
     """16 hex of everything that the detections of an image follow from, but the image."""
-    parts = [detector.sha256, list(model_classes), list(detector.class_names), repr(detector.settings), _program()]
+    classes = [list(model_classes), list(detector.class_names)]
+    parts = [detector.sha256, classes, repr(detector.settings), detector.provider, _program()]
     return content_id(json.dumps(parts))
 
 

@@ -61,6 +61,12 @@ def names_in(address: str) -> set[str]:
     return set(_REFERENCE.findall(address))
 
 
+def holds_password(address: str) -> bool:
+    """Does a password stand in an address itself, where it should only be named?"""
+    user, at, _ = address.partition("://")[2].partition("/")[0].rpartition("@")
+    return bool(at) and bool(_REFERENCE.sub("", user.partition(":")[2]))
+
+
 def _content(path: Path) -> str:
     """One credential; systemd keeps the newline that an editor put at its end."""
     try:

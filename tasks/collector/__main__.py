@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tasks.collector.config import CollectorConfig
+from tasks.collector.logs import Redactor, start_logging
 from tasks.collector.run import run_collector
 from tasks.core.errors import EdgeloopError, SettingsError
 
@@ -19,12 +19,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="JSON of a CollectorConfig")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     try:
         config = _read(arguments.config)
+        start_logging(config.device)
         status = run_collector(**{name: getattr(config, name) for name in CollectorConfig.model_fields})
     except EdgeloopError as error:
-        print(error, file=sys.stderr)
+        print(Redactor()(str(error)), file=sys.stderr)
         return 2
     print(status.model_dump_json())
     return 0

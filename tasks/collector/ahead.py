@@ -6,7 +6,7 @@ anew; so it does where something went wrong here, and then meets and counts the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -48,12 +48,16 @@ def prepare(captured: Captured, detector: AnyDetector) -> None:
             return
 
 
-def run(captured: Captured, detector: AnyDetector) -> None:
-    """Run this detector's model on the frame. Raises what the model raises."""
-    if captured.ahead is None or captured.ahead.detector is not detector:
-        prepare(captured, detector)
-    if captured.ahead is not None:
-        detector.run(captured.ahead.prepared)
+def run(together: Sequence[Captured], detector: AnyDetector) -> None:
+    """Run this detector's model on frames, on all at once where it can. Raises what the model raises."""
+    for captured in together:
+        if captured.ahead is None or captured.ahead.detector is not detector:
+            prepare(captured, detector)
+    prepared = [captured.ahead.prepared for captured in together if captured.ahead is not None]
+    if len(prepared) == 1:
+        detector.run(prepared[0])
+    elif prepared:
+        detector.run_batch(prepared)
 
 
 def detect(captured: Captured, detector: AnyDetector) -> Detections:

@@ -14,21 +14,33 @@ from tasks.core.settings import SamplingSettings
 
 CLOCK_SUSPECT = "clock suspect"
 METADATA_EXPIRED = "metadata expired"
+RELEASES_NOT_FOLLOWED = "releases not followed"
+RELEASES_NOT_TRUSTED = "releases not trusted"
 CREDENTIALS_REFUSED = "credentials refused"
 DISK_NEARLY_FULL = "disk nearly full"
 OUTBOX_NEARLY_FULL = "outbox nearly full"
 BUCKET_UNREACHABLE = "bucket unreachable"
 BAD_THRESHOLDS = "bad thresholds"
+PROVIDER_MISSING = "provider missing"
+NO_BATCHES = "no batches"
+NOT_PRIVATE = "not private"
+PROJECT_DOWN = "project down"
 METRICS_NOT_SERVED = "metrics not served"
 
 KNOWN = (
     CLOCK_SUSPECT,
     METADATA_EXPIRED,
+    RELEASES_NOT_FOLLOWED,
+    RELEASES_NOT_TRUSTED,
     CREDENTIALS_REFUSED,
     DISK_NEARLY_FULL,
     OUTBOX_NEARLY_FULL,
     BUCKET_UNREACHABLE,
     BAD_THRESHOLDS,
+    PROVIDER_MISSING,
+    NO_BATCHES,
+    NOT_PRIVATE,
+    PROJECT_DOWN,
     METRICS_NOT_SERVED,
 )
 

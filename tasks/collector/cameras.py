@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -137,9 +138,9 @@ class Cameras:
             capture.start()
 
     def stop(self) -> None:
-        """Ask all threads to end; a camera that hangs does not keep us."""
+        """Ask all threads to end, all at once: a camera that hangs may not even let itself be closed."""
         for capture in self.captures.values():
-            capture.stop()
+            threading.Thread(target=capture.stop, name=f"stop-{capture.camera}", daemon=True).start()
 
     def join(self, deadline: float) -> None:
         """Wait a little for them, and not beyond `deadline` (monotonic, s)."""

@@ -26,6 +26,8 @@ from tasks.core.settings import CameraSettings
 
 _READ_AHEAD = 2  # frames a recording may be ahead of the model; each with an input of it, 2 MB for 416 x 416 pixels
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
+_MOST_ASKED_FOR = 64  # frames from outside that wait; the server lets fewer in
+ASKED_FOR = ":asked for"  # the lane of frames from outside, whatever camera they name; no camera can be called so
 
 
 class OpenSource(Protocol):
@@ -95,6 +97,16 @@ class FrameQueue:
             lane = self._lanes[captured.frame.camera]
             self.replaced += len(lane)
             lane.clear()
+            lane.append(captured)
+            self._changed.notify_all()
+        return True
+
+    def put_in_order(self, captured: Captured) -> bool:
+        """Hand over a frame that somebody waits for, behind those before it; False where there is no room, at once."""
+        with self._changed:
+            lane = self._lanes.get(ASKED_FOR)
+            if self._closed or lane is None or len(lane) >= _MOST_ASKED_FOR:
+                return False
             lane.append(captured)
             self._changed.notify_all()
         return True

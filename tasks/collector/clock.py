@@ -36,13 +36,17 @@ class ClockWatch:
             self._suspect_until = now + _SUSPECT_S
         return wall < _EARLIEST.timestamp() or now < self._suspect_until
 
+    def has_lost_the_date(self, captured_at: datetime) -> bool:
+        """It cannot be so early."""
+        return captured_at < _EARLIEST
+
     def counting_time(self, captured_at: datetime) -> datetime:
         """The time by which limits count a live frame: when it was captured, where the clock knows the date.
 
         Each start of a device that begins in 1970 would charge the same first day again, until its limits were used up
         for good. There time goes on from when it was last known, by the monotonic clock.
         """
-        if captured_at >= _EARLIEST or self._last_known is None:
+        if self._last_known is None or not self.has_lost_the_date(captured_at):
             return captured_at
         return self._last_known + timedelta(seconds=self._monotonic() - self._known_at)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +13,19 @@ from tasks.adapters.outbox import DeviceLock
 from tasks.collector.cameras import Cameras
 from tasks.collector.capture import OpenSource
 from tasks.collector.config import CollectorConfig, read_state, write_running
+from tasks.collector.consumers import Consumers
 from tasks.collector.hosting import ProjectThread
+from tasks.collector.metrics import start_metrics
 from tasks.collector.project import Project
 from tasks.collector.runner import OpenDetector
+from tasks.collector.server import InferServer
 from tasks.collector.tally import Tally
 from tasks.core.entities import DeviceStatus
 from tasks.core.errors import SettingsError
 
-_GONE_S = 9.6  # after a stop; whatever hangs by then is left behind
+_GONE_S = 9.3  # after a stop; whatever hangs by then is left behind
+_SERVER_S = 1.0  # of it, for requests that are being answered
+_CONSUMERS_S = 2.0  # for messages that wait
 _LOOK_UP_S = 0.2
 
 
@@ -40,8 +46,8 @@ class Collector:
         open_detector: OpenDetector,
     ) -> None:
         device = config.device
-        if not device.cameras:
-            raise SettingsError(f"device {device.name}: names no camera: add one under cameras")
+        if not device.cameras and device.server is None:
+            raise SettingsError(f"device {device.name}: names no camera: add one under cameras, or a server")
         self._config = config
         self._stop = stop
         self._on_progress = on_progress
@@ -49,38 +55,64 @@ class Collector:
         self._folder = Path(device.outbox)
         self._cameras = Cameras(config, open_source)
         self._threads: list[ProjectThread] = []
-        self._told: DeviceStatus | None = None
+        self._consumers: Consumers | None = None
+        self._server: InferServer | None = None
+        self._told: dict[str, DeviceStatus] = {}
 
     def run(self) -> DeviceStatus:
         with DeviceLock(self._folder):
             write_running(self._folder, self._config)
             self._host_projects()
-            try:
-                self._begin()
-                self._watch()
-            except BaseException:
-                self._stop.set()
-                raise
-            finally:
-                self._end()
+            with closing(start_metrics(self._config.device, lambda: [thread.tally for thread in self._threads])):
+                try:
+                    self._begin()
+                    self._watch()
+                except BaseException:
+                    self._stop.set()
+                    raise
+                finally:
+                    self._end()
             self._complain()
-            status = self._status()
-            self._tell(status)
-            return status
+            self._tell()
+            return self._status()
 
     # --- beginning ---------------------------------------------------------------------------------------------------
 
     def _host_projects(self) -> None:
-        every = self._config.of_each_project()
-        for config in every:
-            tally = Tally(config.device, read_state(Path(config.device.outbox)))
-            make = partial(Project, config, self._cameras, stop=self._stop, open_detector=self._open_detector)
+        device, every = self._config.device, self._config.of_each_project()
+        tallies = [Tally(config.device, read_state(Path(config.device.outbox))) for config in every]
+        if device.consumers:
+            self._consumers = Consumers(device, tallies[0].drop, tallies[0].error)
+        for number, (config, tally) in enumerate(zip(every, tallies)):
+            make = partial(
+                Project,
+                config,
+                self._cameras,
+                stop=self._stop,
+                open_detector=self._open_detector,
+                consumers=self._consumers,
+                takes_from_outside=number == 0 and device.server is not None,
+            )
             thread = ProjectThread(make, self._cameras, tally, begin_again=len(every) > 1, stop=self._stop)
             self._cameras.add(thread, config.device.cameras)
             self._threads.append(thread)
+        if device.server is not None:
+            self._server = self._a_server(self._threads[0])
+
+    def _a_server(self, thread: ProjectThread) -> InferServer:
+        """For frames from outside; the device's own project answers."""
+        return InferServer(
+            self._config.device,
+            submit=lambda captured: thread.project.take_in_order(captured),
+            in_force=lambda: thread.project.in_force(),
+            tell_drop=thread.tally.drop,
+            tell_error=thread.tally.error,
+        )
 
     def _begin(self) -> None:
         """Cameras are opened when there is somebody to look; recordings wait for the others, live cameras do not."""
+        if self._consumers is not None:
+            self._consumers.start()
         for thread in self._threads:
             thread.start()
         while not any(thread.has_begun.wait(_LOOK_UP_S / len(self._threads)) for thread in self._threads):
@@ -88,6 +120,8 @@ class Collector:
                 return
         if any(thread.is_alive() for thread in self._threads):
             self._cameras.start()
+            if self._server is not None:
+                self._server.start()
 
     # --- while it runs -----------------------------------------------------------------------------------------------
 
@@ -97,13 +131,19 @@ class Collector:
             if not alive:
                 return
             alive[0].join(_LOOK_UP_S)
-            self._tell(self._threads[0].project.status)
+            if self._server is not None and self._config.device.server is not None:
+                self._threads[0].tally.camera(self._config.device.server.camera, self._server.state)
+            self._tell()
 
-    def _tell(self, status: DeviceStatus | None) -> None:
-        """Whoever watches: each status once."""
-        if status is not None and status is not self._told and self._on_progress is not None:
-            self._told = status
-            self._on_progress(status)
+    def _tell(self) -> None:
+        """Each new status of each project to whoever watches; of the device's own project last."""
+        if self._on_progress is None:
+            return
+        for thread in reversed(self._threads):
+            status = thread.project.status
+            if status is not None and status is not self._told.get(thread.tally.project):
+                self._told[thread.tally.project] = status
+                self._on_progress(status)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -111,9 +151,13 @@ class Collector:
         """All projects drain at the same time; one that hangs, or a camera that does, is left behind."""
         deadline = time.monotonic() + _GONE_S
         self._cameras.stop()
+        if self._server is not None:
+            self._server.stop(_SERVER_S)
         for thread in self._threads:
             while thread.is_alive() and time.monotonic() < deadline:
                 thread.join(_LOOK_UP_S)
+        if self._consumers is not None:
+            self._consumers.stop(max(_LOOK_UP_S, min(_CONSUMERS_S, deadline - time.monotonic())))
         self._cameras.join(deadline)
 
     def _complain(self) -> None:
@@ -123,7 +167,8 @@ class Collector:
             raise failures[0]
         of_cameras = self._cameras.failures
         has_seen = any(thread.tally.frames for thread in self._threads)
-        if len(of_cameras) == len(self._config.device.cameras) and not has_seen and not self._stop.is_set():
+        is_blind = 0 < len(of_cameras) == len(self._config.device.cameras)
+        if is_blind and not has_seen and not self._stop.is_set():
             raise of_cameras[0]
 
     def _status(self) -> DeviceStatus:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -89,16 +90,32 @@ def write_state(outbox: Path, state: CollectorState) -> None:
     write_checked(outbox / STATE_FILE, state.model_dump_json().encode())
 
 
+class Running(Settings):
+    """Which process collects for an outbox, and what it was started with."""
+
+    pid: int
+    config: CollectorConfig
+
+
 def write_running(outbox: Path, config: CollectorConfig) -> None:
-    """What the collector that holds this folder was started with, for whoever wants to know whether it is the same."""
-    write_checked(outbox / RUNNING_FILE, config.model_dump_json().encode())
+    """Said by the collector that holds the folder, for whoever wants to know whether it does what he wants."""
+    device = config.device.model_copy(update={"outbox": str(outbox.absolute())})
+    running = Running(pid=os.getpid(), config=config.model_copy(update={"device": device}))
+    write_checked(outbox / RUNNING_FILE, running.model_dump_json().encode())
 
 
 def read_running(outbox: Path) -> CollectorConfig | None:
+    """What the last collector of this outbox was started with; None where that is not of this version."""
+    running = who_runs(outbox)
+    return running.config if running is not None else None
+
+
+def who_runs(outbox: Path) -> Running | None:
+    """What the last collector of this outbox said of itself; None where that is not of this version."""
     data = read_checked(outbox / RUNNING_FILE)
     if data is None:
         return None
     try:
-        return CollectorConfig.model_validate_json(data)
+        return Running.model_validate_json(data)
     except ValidationError:
         return None

@@ -40,7 +40,7 @@ class ProjectThread(threading.Thread):
         self._make = make
         self._cameras = cameras
         self._begin_again = begin_again
-        self._stop = stop
+        self._stopping = stop
         self.project = make(tally)
         self.failure: BaseException | None = None
         self.has_begun = threading.Event()
@@ -61,7 +61,7 @@ class ProjectThread(threading.Thread):
             finally:
                 self.has_begun.set()
             pause = _FIRST_RETRY_S if time.monotonic() - began > _WELL_AGAIN_S else pause
-            if not self._begin_again or self._stop.wait(pause):
+            if not self._begin_again or self._stopping.wait(pause):
                 return
             pause = min(pause * 2, _LONGEST_RETRY_S)
 

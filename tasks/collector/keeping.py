@@ -10,25 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.adapters.outbox import encode_jpeg
+from tasks.adapters.privacy import Privacy
 from tasks.core.duplicates import difference_hash
 from tasks.core.entities import (
     Detections,
     Frame,
     Sample,
-    TrafficRecord,
     detection_records,
     format_utc,
     sample_id_of,
 )
-from tasks.core.sampling import Decision, Observation, draws_of
+from tasks.core.sampling import Decision, Observation
 from tasks.core.settings import SamplingSettings
-
-TRAFFIC_LOG = "traffic log"  # the name under which its draw is made, beside those of the strategies
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A decision to keep, with all that the sample is made of."""
+    """A decision to keep, with all that the sample is made of.
+
+    detections: of the project's classes. everything: these, and those that are only seen to be hidden.
+    """
 
     frame: Frame
     detections: Detections
@@ -37,6 +38,7 @@ class Kept:
     settings_version: str
     model_version: str
     clock_suspect: bool
+    everything: Detections | None = None
 
 
 def frame_id(frame: Frame) -> str:
@@ -65,26 +67,18 @@ def hash_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return difference_hash(np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8))
 
 
-def is_logged(frame: Frame, device: str, seed: int, rate: float) -> bool:
-    """Does this frame go to the traffic log? A draw like a strategy's, so that a replay logs the same frames."""
-    return draws_of(seed, device, frame.camera, frame_id(frame))(TRAFFIC_LOG) < rate
+def make_sample(kept: Kept, device: str, privacy: Privacy | None = None) -> tuple[Sample, bytes]:
+    """The sample and its JPEG; where the image is shrunk, the boxes are too. Raises ImageUnreadable.
 
-
-def traffic_record(frame: Frame, detections: Detections, rate: float, model_version: str) -> TrafficRecord:
-    return TrafficRecord(
-        camera=frame.camera,
-        captured_at=frame.captured_at,
-        rate=rate,
-        model_version=model_version,
-        class_names=tuple(detections.names),
-        confidences=tuple(round(float(value), 6) for value in detections.confidence),
-    )
-
-
-def make_sample(kept: Kept, device: str) -> tuple[Sample, bytes]:
-    """The sample and its JPEG; where the image is shrunk, the boxes are too. Raises ImageUnreadable."""
+    privacy: hides what this device hides, before anything is encoded.
+    """
     frame, settings, decision = kept.frame, kept.settings, kept.decision
-    jpeg, width, height = encode_jpeg(frame.pixels, settings.jpeg_compression_level, settings.max_image_size)
+    pixels = (
+        privacy.hidden(frame.pixels, kept.detections if kept.everything is None else kept.everything)
+        if privacy is not None
+        else frame.pixels
+    )
+    jpeg, width, height = encode_jpeg(pixels, settings.jpeg_compression_level, settings.max_image_size)
     detections = _scaled(kept.detections, width / frame.width, height / frame.height)
     sample = Sample(
         sample_id=sample_id_of(jpeg),

@@ -98,7 +98,8 @@ class Sparing(logging.Filter):
     """Lets a fault through once, then every minute, and in the end every hour, with how often it came in between.
 
     Two lines are of the same fault when they differ in digits alone. Warnings and worse of all kinds together are held
-    to a burst of 100 and one a minute after that; what is less than a warning is not held back.
+    to a burst of 100 and one a minute after that. What is less than a warning is not held back, but for cameras that
+    come and go.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -110,7 +111,7 @@ class Sparing(logging.Filter):
         self._refilled = clock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING and getattr(record, "about", {}).get("event") != "camera":
             return True
         message = record.getMessage()
         with self._lock:
@@ -125,14 +126,15 @@ class Sparing(logging.Filter):
         due, silence, count = self._faults.pop(fault, (now, _FIRST_SILENCE_S / 2, 0))
         if now - due > _LONGEST_SILENCE_S:  # long gone, so it is a new one
             silence = _FIRST_SILENCE_S / 2
-        if now < due or not self._has_room(now):
+        is_told = now >= due and self._has_room(now)
+        if is_told:
+            silence = min(silence * 2, _LONGEST_SILENCE_S)
+            self._faults[fault] = (now + silence, silence, 0)
+        else:
             self._faults[fault] = (due, silence, count + 1)
-            return None
-        silence = min(silence * 2, _LONGEST_SILENCE_S)
-        self._faults[fault] = (now + silence, silence, 0)
         if len(self._faults) > _FAULTS_KNOWN:
             self._faults.popitem(last=False)
-        return count
+        return count if is_told else None
 
     def _has_room(self, now: float) -> bool:
         self._room = min(float(_BURST), self._room + (now - self._refilled) / _REFILL_S)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from tasks.collector import ahead
+from tasks.collector import ahead, alerts
 from tasks.collector.ahead import Captured
 from tasks.collector.clock import ClockWatch
 from tasks.collector.config import Position
-from tasks.collector.keeping import Kept, is_logged, observation_of, traffic_record
+from tasks.collector.consumers import Consumers
+from tasks.collector.keeping import Kept, observation_of
 from tasks.collector.positions import Positions
 from tasks.collector.probation import ProbationWatch
 from tasks.collector.runner import Runner
 from tasks.collector.spooler import Spooler
 from tasks.collector.tally import Tally
-from tasks.core.duplicates import COOLDOWN, NEAR_DUPLICATE
 from tasks.core.entities import Detections, Frame, TrafficRecord
 from tasks.core.errors import ImageUnreadable, RecordInvalid
 from tasks.core.sampling import Decision, Observation, Sampler
@@ -40,9 +41,12 @@ class Pipeline:
         positions: Mapping[str, Position],
         went_bad: Callable[[Runner, str, Runner | None], Runner],
         passed: Callable[[Runner], None],
+        clock: ClockWatch,
+        consumers: Consumers | None = None,
     ) -> None:
         """went_bad: told of a release that failed its probation, why, and what was in force before it, where that is
-        still open; says what is in force instead. passed: told of a release that has kept to its limits.
+        still open; says what is in force instead. passed: told of a release that has kept to its limits. consumers:
+        are told what was detected in each frame.
         """
         self.runner = runner
         self.watch = ProbationWatch()
@@ -52,30 +56,41 @@ class Pipeline:
         self._tally = tally
         self._spooler = spooler
         self._sampler = _sampler(runner, device, sampler_state, tally)
-        self._clock = ClockWatch()
+        self._clock = clock
+        self._consumers = consumers
         self._went_bad = went_bad
         self._passed = passed
         self._traffic: list[TrafficRecord] = []
         self._traffic_since = time.monotonic()
+        _alert(runner, device, tally)
+
+    @property
+    def batch(self) -> int:
+        """Frames that are run at once at most: one a camera, as many as the device allows and the model takes."""
+        return min(self._device.batch, len(self._device.cameras), self.runner.detector.batch)
 
     def prepare(self, captured: Captured) -> None:
         """Make a frame the input of the model in force; for capture threads."""
         ahead.prepare(captured, self.runner.detector)
 
-    def run_model(self, captured: Captured) -> None:
-        """Run the model in force on a frame, in advance; for the inference thread."""
+    def run_model(self, together: Sequence[Captured]) -> None:
+        """Run the model in force on frames, in advance; for the inference thread."""
         runner = self.runner
-        with self.watch.running(runner):
-            ahead.run(captured, runner.detector)
+        with self.watch.running(runner, len(together)):
+            ahead.run(together, runner.detector)
 
     def decide(self, captured: Captured) -> None:
         """Detect, sample, and hand over what is kept. Nothing that goes wrong with one frame stops the next."""
         self._tally.took_frame()
         frame, is_live = captured.frame, captured.is_live
         try:
-            detections = ahead.detect(captured, self.runner.detector)
-            decision = self._sampler.decide(self._observation(frame, detections))
-            self._log_traffic(frame, detections, decision)
+            with self._tally.timed("detection"):
+                everything = self._detect(captured)
+            detections = self._tell(captured, everything)
+            with self._tally.timed("decision"):
+                observation = self._observation(frame, detections, is_live)
+                decision = self._sampler.decide(observation)
+                self._log_traffic(observation, decision)
         except Exception as error:  # noqa: BLE001 - this loop must not die: counted, reported, the next frame comes
             reason = "frame unreadable" if isinstance(error, ImageUnreadable) else "inference failed"
             self._tally.failed_frame(reason, f"camera {frame.camera}, frame {frame.index}: {error}")
@@ -84,7 +99,7 @@ class Pipeline:
         else:
             self._tally.decided(decision.outcome, decision.strategy if decision.kept else None)
             if decision.kept:
-                self._spooler.keep(self._kept(frame, detections, decision, is_live), wait=not is_live)
+                self._keep(self._kept(frame, detections, everything, decision, is_live), wait=not is_live)
             self._judge(len(detections))
         if not is_live:
             self.positions.advance(frame.camera, frame.index)
@@ -112,13 +127,46 @@ class Pipeline:
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
-    def _observation(self, frame: Frame, detections: Detections) -> Observation:
-        return observation_of(frame, detections, self._device.name, self.runner.settings, self.runner.detector.is_stub)
+    def _detect(self, captured: Captured) -> Detections:
+        """What the model sees; whoever waits for the frame is told when it fails."""
+        try:
+            return ahead.detect(captured, self.runner.detector)
+        except Exception as error:
+            if captured.answer is not None:
+                captured.answer(error)
+            raise
 
-    def _kept(self, frame: Frame, detections: Detections, decision: Decision, is_live: bool) -> Kept:
+    def _tell(self, captured: Captured, everything: Detections) -> Detections:
+        """The detections of the project's classes, told to whoever wants to know."""
+        runner = self.runner
+        detections = runner.of_the_project(everything)
+        if captured.answer is not None:
+            captured.answer(detections)
+        if self._consumers is not None:
+            thresholds, version = runner.settings.thresholds, runner.model_version
+            self._consumers.tell(captured.frame, detections, thresholds, version, self._device.project)
+        return detections
+
+    def _observation(self, frame: Frame, detections: Detections, is_live: bool) -> Observation:
+        runner = self.runner
+        observation = observation_of(frame, detections, self._device.name, runner.settings, runner.detector.is_stub)
+        if is_live and self._clock.has_lost_the_date(frame.captured_at):
+            return replace(observation, captured_at=self._clock.counting_time(frame.captured_at))
+        return observation
+
+    def _keep(self, kept: Kept, *, wait: bool) -> None:
+        if self.runner.unseen_classes:
+            self._tally.drop("sample dropped, cannot be made private")
+            return
+        self._spooler.keep(kept, wait=wait)
+
+    def _kept(
+        self, frame: Frame, detections: Detections, everything: Detections, decision: Decision, is_live: bool
+    ) -> Kept:
         return Kept(
             frame=frame,
             detections=detections,
+            everything=everything,
             decision=decision,
             settings=self.runner.settings,
             settings_version=self.runner.settings_version,
@@ -126,18 +174,14 @@ class Pipeline:
             clock_suspect=is_live and self._clock.is_suspect(),
         )
 
-    def _log_traffic(self, frame: Frame, detections: Detections, decision: Decision) -> None:
-        """A uniform sample of all frames after duplicates, kept or not; a stub's confidences mean nothing."""
-        settings = self.runner.settings
-        rate = settings.traffic_log_rate
-        if self.runner.detector.is_stub or not rate or decision.outcome in (COOLDOWN, NEAR_DUPLICATE):
-            return
-        if not is_logged(frame, self._device.name, settings.seed, rate):
+    def _log_traffic(self, observation: Observation, decision: Decision) -> None:
+        record = self._sampler.traffic_record(observation, decision, self.runner.model_version)
+        if record is None:
             return
         if len(self._traffic) >= _TRAFFIC_HELD:
             self._tally.drop("traffic record dropped, disk behind")
             return
-        self._traffic.append(traffic_record(frame, detections, rate, self.runner.model_version))
+        self._traffic.append(record)
 
     # --- a new release on probation ----------------------------------------------------------------------------------
 
@@ -157,6 +201,21 @@ class Pipeline:
         self._sampler = self._sampler.with_settings(runner.settings)
         self.runner = runner
         self._tally.swapped(what)
+        _alert(runner, self._device, self._tally)
+
+
+def _alert(runner: Runner, device: DeviceSettings, tally: Tally) -> None:
+    """What of the device's settings what is in force cannot do, said for as long as it is in force."""
+    detector = runner.detector
+    is_slow = device.batch > detector.batch and len(device.cameras) > 1 and not detector.is_stub
+    one_by_one = f"model {runner.model_version} takes one frame at a time: export it with a dynamic batch"
+    unseen = f"model {runner.model_version} cannot see {', '.join(runner.unseen_classes)}: no picture is kept"
+    instead = "; ".join((*detector.passed_over, f"{detector.provider} computes instead"))
+    tally.set_alert(alerts.PROVIDER_MISSING, instead if detector.passed_over else "")
+    tally.set_alert(alerts.NO_BATCHES, one_by_one if is_slow else "")
+    tally.set_alert(alerts.NOT_PRIVATE, unseen if runner.unseen_classes else "")
+    if not detector.is_stub:
+        tally.judge_thresholds(runner.settings, runner.project_classes or detector.class_names)
 
 
 def _sampler(runner: Runner, device: DeviceSettings, state: Mapping[str, Any], tally: Tally) -> Sampler:

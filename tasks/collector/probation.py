@@ -22,7 +22,7 @@ _REMEMBERED = 300  # times of the model, for what the next release is held again
 
 class ProbationWatch:
     """Watches whatever is in force. The main loop calls all of it, but for `running`, which the inference thread uses,
-    and `hang`, which the orders thread asks.
+    and `hang` and `condemn`, which are the orders thread's.
 
     before: what the main loop goes back to at once; none after a restart, when it has to be opened again.
     """
@@ -33,19 +33,23 @@ class ProbationWatch:
         self._seconds: deque[float] = deque(maxlen=_REMEMBERED)
         self._busy: dict[int, float] = {}  # since when a thread has been in the model, by thread
         self._reference: float | None = None
+        self._condemned: str | None = None
         self._outcomes: list[int | None] | None = None  # detections by frame, none where it failed; none: no probation
         self.before: Runner | None = None
 
     def begin(self, runner: Runner, before: Runner | None) -> None:
         """`runner` is in force from now on. It is watched when it is a release that has not passed its probation."""
         with self._lock:
+            # Of two releases on probation in a row, the second is held against what was proven, where there is that.
             was_proven = self._outcomes is None
-            if was_proven:  # of two releases on probation in a row, the second is held against what was proven
+            if was_proven or self._reference is None:
                 self._reference = median(self._seconds) if self._seconds else None
+            if was_proven or self.before is None:
                 self.before = before
             self._runner = runner
             self._seconds = deque(maxlen=_REMEMBERED)
             self._busy = {}
+            self._condemned = None
             self._outcomes = [] if runner.on_probation else None
             if not runner.on_probation:
                 self.before = None
@@ -71,7 +75,7 @@ class ProbationWatch:
         if self._outcomes is None or self._runner is None:
             return None
         self._outcomes.append(detections)
-        return why_not(self._runner.probation, self._outcomes, list(self._seconds), self._reference)
+        return self._condemned or why_not(self._runner.probation, self._outcomes, list(self._seconds), self._reference)
 
     def has_passed(self) -> bool:
         """Whether the release has just come to the end of its probation; true once."""
@@ -87,6 +91,10 @@ class ProbationWatch:
                 return None
             waited, limit = now - min(self._busy.values()), self._runner.probation.hang_seconds
         return f"its model has not answered for {waited:.0f} s" if waited > limit else None
+
+    def condemn(self, reason: str) -> None:
+        """Whatever its next frame is, the release has to go."""
+        self._condemned = reason
 
     @property
     def runner(self) -> Runner | None:

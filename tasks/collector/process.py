@@ -11,33 +11,56 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from tasks.adapters.outbox import holder_of, write_durably
-from tasks.collector.config import STATUS_FILE, CollectorConfig
+from tasks.collector.config import STATUS_FILE, CollectorConfig, who_runs
 from tasks.core.entities import DeviceStatus
 from tasks.core.errors import SettingsError
 
 CONFIG_FILE = "collector.json"
 LOG_FILE = "collector.log"
+_SAYS_WHO_IT_IS_S = 2.0  # after it has taken its folder
 _START_S = 30.0  # until a started collector holds its lock; importing takes a second, on a busy machine several
 
 
 def start_detached(config: CollectorConfig) -> int:
     """Start a collector that does not end with this process; its process id.
 
-    When one already collects for this outbox, that one's id: the caller attaches. Raises SettingsError with the last
-    line of its log when it does not come up.
+    When one already collects for this outbox with this configuration, that one's id: the caller attaches. One with
+    another configuration, or of another version, is stopped, drained, and started anew. Raises SettingsError with the
+    last line of its log when it does not come up, and when the one that runs does not end.
     """
     folder = Path(config.device.outbox).absolute()
+    device = config.device.model_copy(update={"outbox": str(folder)})
+    config = CollectorConfig.model_validate_json(config.model_copy(update={"device": device}).model_dump_json())
     holder = holder_of(folder)
     if holder is not None:
-        return holder
+        if _runs_with(folder, holder, config):
+            return holder
+        if not stop_collector(folder):
+            raise SettingsError(f"{folder}: the collector with process id {holder} does not end: end it by hand")
     folder.mkdir(parents=True, exist_ok=True)
-    device = config.device.model_copy(update={"outbox": str(folder)})
-    config = config.model_copy(update={"device": device})
     write_durably(folder / CONFIG_FILE, config.model_dump_json(indent=1).encode())
     before = _written_at(folder / STATUS_FILE)
     pid = _spawn(folder)
-    _wait_until_it_runs(folder, pid, before)
+    try:
+        _wait_until_it_runs(folder, pid, before)
+    except SettingsError:
+        other = holder_of(folder)  # a service manager may have been quicker
+        if other is not None and _runs_with(folder, other, config):
+            return other
+        raise
     return pid
+
+
+def _runs_with(folder: Path, holder: int, config: CollectorConfig) -> bool:
+    """Was the collector `holder` started with this configuration? It says so right after it has taken the folder."""
+    deadline = time.monotonic() + _SAYS_WHO_IT_IS_S
+    while True:
+        running = who_runs(folder)
+        if running is not None and running.pid == holder:
+            return running.config == config
+        if time.monotonic() > deadline or holder_of(folder) != holder:
+            return False
+        time.sleep(0.05)
 
 
 def collector_pid(outbox: str | Path) -> int | None:

@@ -13,12 +13,15 @@ from pathlib import Path
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.outbox import Outbox
+from tasks.adapters.privacy import Privacy
+from tasks.collector import alerts
 from tasks.collector.ahead import Captured
 from tasks.collector.beginning import first_runner, installed_here
 from tasks.collector.cameras import Cameras
-from tasks.collector.capture import FrameQueue
+from tasks.collector.capture import ASKED_FOR, FrameQueue
 from tasks.collector.clock import ClockWatch
 from tasks.collector.config import INSTALLED_FOLDER, CollectorConfig, CollectorState, Position, read_state, write_state
+from tasks.collector.consumers import Consumers
 from tasks.collector.inference import InferenceThread
 from tasks.collector.orders import Orders
 from tasks.collector.pipeline import Pipeline
@@ -26,9 +29,9 @@ from tasks.collector.runner import OpenDetector, Runner, RunnerFactory
 from tasks.collector.spooler import Snapshot, Spooler, write_status
 from tasks.collector.tally import Tally
 from tasks.collector.uploader import Uploader
-from tasks.core.entities import DeviceStatus, Frame
+from tasks.core.entities import STUB, DeviceStatus, Frame
 from tasks.core.errors import BucketError
-from tasks.core.settings import CameraSettings
+from tasks.core.settings import CameraSettings, Thresholds
 
 _TICK_S = 1.0  # how often state and status are written on the device
 _DRAIN_S = 9.0  # a stopped collector has to be gone within 10 s
@@ -50,9 +53,11 @@ class Project:
         *,
         stop: threading.Event,
         open_detector: OpenDetector,
+        consumers: Consumers | None = None,
+        takes_from_outside: bool = False,
     ) -> None:
         """config: of this project alone, with its own cameras, bucket and spool. tally: of the run, which goes on when
-        the project is begun anew.
+        the project is begun anew. takes_from_outside: it is also handed frames of no camera, by `take_in_order`.
         """
         device = config.device
         self.has_failed = False
@@ -61,13 +66,14 @@ class Project:
         self._device = device
         self._cameras = cameras
         self._stop = stop
+        self._consumers = consumers
         self._folder = Path(device.outbox)
         self._before = read_state(self._folder)
         self._positions = self._before.positions if self._before else {}
         self._last_taken: dict[str, int] = {}
         self._was_cut_short: set[str] = set()
         self.tally = tally
-        self._queue = FrameQueue([camera.name for camera in device.cameras])
+        self._queue = FrameQueue([*(c.name for c in device.cameras), *([ASKED_FOR] if takes_from_outside else [])])
         self.tally.count_also(lambda: {"live frame replaced by a newer one": self._queue.replaced})
         self._bucket: Bucket | None = None
         self._factory = RunnerFactory(
@@ -75,6 +81,9 @@ class Project:
             project_classes=config.project_classes,
             model_classes=config.model_classes,
             threads=device.threads,
+            providers=device.providers,
+            batch=device.batch,
+            hidden_classes=device.privacy.classes,
         )
         self._orders: Orders | None = None
         self._pipeline: Pipeline | None = None
@@ -91,6 +100,7 @@ class Project:
         except BaseException:
             self._give_up()
             raise
+        self.tally.clear(alerts.PROJECT_DOWN)
         has_begun()
         try:
             self._loop(pipeline)
@@ -104,7 +114,9 @@ class Project:
 
     def tell_failure(self, error: Exception) -> None:
         """Why it cannot go on, in its status."""
-        self.tally.error(str(error) or type(error).__name__)
+        why = str(error) or type(error).__name__
+        self.tally.error(why)
+        self.tally.alert(alerts.PROJECT_DOWN, f"it cannot collect: {why}")
         with self.tally.survive("status"):
             self._folder.mkdir(parents=True, exist_ok=True)
             self.status = self._status()
@@ -133,6 +145,17 @@ class Project:
         self._was_cut_short.add(frame.camera)
         return False
 
+    def take_in_order(self, captured: Captured) -> bool:
+        """Hand over a frame that somebody waits for; False where there is no room, or no project yet."""
+        return self._pipeline is not None and self._queue.put_in_order(captured)
+
+    def in_force(self) -> tuple[Thresholds, str]:
+        """Operating thresholds and model version."""
+        if self._pipeline is None:
+            return {}, STUB
+        runner = self._pipeline.runner
+        return runner.settings.thresholds, runner.model_version
+
     def end_lane(self, camera: str) -> None:
         """The camera has ended."""
         self._queue.end_lane(camera)
@@ -149,7 +172,7 @@ class Project:
         self.tally.count_also(lambda: dict(self._outbox.drops))
         self._start_orders(bucket)
         runner = first_runner(self._config, self._orders, self._factory, self.tally, self._stop)
-        self._spooler = Spooler(self._outbox, self._device.name, self.tally)
+        self._spooler = Spooler(self._outbox, self._device.name, self.tally, Privacy(self._device.privacy))
         self._clock = ClockWatch(last_known=before.clock if before else None)
         self._pipeline = pipeline = Pipeline(
             self._device,
@@ -160,9 +183,13 @@ class Project:
             positions=self._positions,
             went_bad=self._went_bad,
             passed=self._passed,
+            clock=self._clock,
+            consumers=self._consumers,
         )
+        if self._orders is not None:
+            self._orders.watch_over(pipeline.watch)
         write_state(self._folder, self._state(pipeline, clean=False))
-        self._inference = InferenceThread(self._queue, pipeline.run_model)
+        self._inference = InferenceThread(self._queue, pipeline.run_model, lambda: pipeline.batch)
         self._uploader = Uploader(
             self._device, bucket, self._outbox, self._spooler.traffic_folder, self.tally, self._status
         )
@@ -177,8 +204,11 @@ class Project:
         installed = installed_here(self._config)
         number = installed.release.number if installed else 0
         folder = self._folder / INSTALLED_FOLDER
-        self._orders = Orders(self._device, bucket, folder, self._factory, self.tally, number)
+        self._orders = Orders(self._device, bucket, folder, self._factory, self.tally, number, self._without_release)
         self._orders.start()
+
+    def _without_release(self) -> Runner:
+        return self._factory.of_files(self._config.model, self._config.sampling)
 
     def _stop_orders(self) -> None:
         if self._orders is not None:
@@ -243,6 +273,9 @@ class Project:
     def _drain(self, pipeline: Pipeline) -> DeviceStatus:
         """Finish the frames that were read, write and deliver what is kept, and leave a last state and status."""
         deadline = time.monotonic() + _DRAIN_S
+        self.tally.draining(
+            "it failed" if self.has_failed else "it was stopped" if self._stop.is_set() else "all is read"
+        )
         self._stop_reading(pipeline, deadline)
         wrote = self._spooler.finish(
             Snapshot(self._state(pipeline, clean=False), self._status(), pipeline.traffic(all_of_it=True)),
@@ -322,12 +355,15 @@ class Project:
         if self._pipeline is None:
             return self.tally.status(finished=finished)
         self._cameras.report()
+        self.tally.on_probation(str(self._pipeline.watch))
         runner = self._pipeline.runner
         return self.tally.status(
+            provider=runner.detector.provider,
             release_number=runner.release_number,
             model_version=runner.model_version,
             settings_version=runner.settings_version,
             outbox_samples=len(self._outbox),
             outbox_bytes=self._outbox.used_bytes,
+            outbox_oldest_seconds=self._outbox.oldest_seconds,
             finished=finished,
         )

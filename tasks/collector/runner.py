@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tasks.adapters.detector import Prepared
 from tasks.adapters.releases import InstalledRelease
 from tasks.core.entities import STUB, Detections, Probation, content_id
+from tasks.core.errors import ModelError
 from tasks.core.settings import RandomSampling, SamplingSettings
 
 WITHOUT_ORDERS = SamplingSettings(sampling_strategies=(RandomSampling(name="random", type="random"),))
@@ -27,13 +28,32 @@ class AnyDetector(Protocol):
     @property
     def is_stub(self) -> bool: ...
 
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def missing_classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def provider(self) -> str: ...
+
+    @property
+    def passed_over(self) -> tuple[str, ...]: ...
+
+    @property
+    def batch(self) -> int: ...
+
     def detect(self, pixels: NDArray[np.uint8]) -> Detections: ...
 
     def prepare(self, pixels: NDArray[np.uint8]) -> Prepared: ...
 
     def run(self, prepared: Prepared) -> NDArray[np.float32]: ...
 
+    def run_batch(self, prepared: Sequence[Prepared]) -> None: ...
+
     def detect_prepared(self, prepared: Prepared) -> Detections: ...
+
+    def interrupt(self) -> None: ...
 
 
 class OpenDetector(Protocol):
@@ -48,16 +68,24 @@ class OpenDetector(Protocol):
         confidence_floor: float,
         nms_iou: float,
         threads: int,
+        providers: Sequence[str],
+        batch: int,
     ) -> AnyDetector: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Runner:
-    """One swap exchanges all of it at once."""
+    """One swap exchanges all of it at once.
+
+    project_classes: where the detector sees more than the project's classes, because that is to be hidden.
+    unseen_classes: what is to be hidden and the model cannot see.
+    """
 
     detector: AnyDetector
     settings: SamplingSettings
-    settings_version: str
+    project_classes: tuple[str, ...] | None = None
+    unseen_classes: tuple[str, ...] = ()
+    settings_version: str = ""
     release_number: int = 0
     on_probation: bool = False
     probation: Probation = Probation()
@@ -66,13 +94,21 @@ class Runner:
     def model_version(self) -> str:
         return self.detector.model_version
 
+    def of_the_project(self, detections: Detections) -> Detections:
+        """Without those of classes that are only seen to be hidden."""
+        names = self.project_classes
+        if names is None:
+            return detections
+        ours = detections.class_id < len(names)
+        return Detections(detections.xyxy[ours], detections.confidence[ours], detections.class_id[ours], names)
+
     def __str__(self) -> str:
         orders = f"release {self.release_number}" if self.release_number else "local settings"
         return f"{orders}, model {self.model_version}"
 
 
 class RunnerFactory:
-    """Opens runners for one device: the same classes and threads for each."""
+    """Opens runners for one project of a device: the same classes, threads and execution providers for each."""
 
     def __init__(
         self,
@@ -81,11 +117,18 @@ class RunnerFactory:
         project_classes: Sequence[str] | None,
         model_classes: Sequence[str] | str | None,
         threads: int,
+        providers: Sequence[str] = ("cpu",),
+        batch: int = 1,
+        hidden_classes: Sequence[str] = (),
     ) -> None:
+        """hidden_classes: what the device hides in its pictures, be they classes of the project or not."""
         self._open = open_detector
         self._project_classes = project_classes
         self._model_classes = model_classes
         self._threads = threads
+        self._providers = tuple(providers)
+        self._batch = batch
+        self._hidden_classes = tuple(hidden_classes)
 
     @property
     def project_classes(self) -> Sequence[str] | None:
@@ -96,31 +139,64 @@ class RunnerFactory:
         return self._model_classes
 
     def of_release(self, installed: InstalledRelease) -> Runner:
-        """Raises ModelError or SettingsError when the model cannot be opened here."""
+        """Raises ModelError or SettingsError when the model cannot be opened here, or not see what is to be hidden."""
         release = installed.release
         settings = release.settings
         if release.thresholds and not settings.thresholds:
             settings = settings.model_copy(update={"thresholds": release.thresholds})
-        detector = self._open(
-            installed.model,
-            project_classes=self._project_classes or release.class_names,
-            model_classes=self._model_classes or installed.model_classes,
-            confidence_floor=settings.confidence_floor,
-            nms_iou=release.nms_iou,
-            threads=self._threads,
+        runner = Runner(
+            *self._opened(
+                installed.model,
+                self._project_classes or release.class_names,
+                self._model_classes or installed.model_classes,
+                settings,
+                release.nms_iou,
+            ),
+            settings_version=f"{release.group}/{release.number}",
+            release_number=release.number,
+            on_probation=installed.on_probation,
+            probation=release.probation,
         )
-        version = f"{release.group}/{release.number}"
-        return Runner(detector, settings, version, release.number, installed.on_probation, release.probation)
+        if runner.unseen_classes and not runner.detector.is_stub:
+            raise ModelError(
+                f"{installed.model}: the model has no class {', '.join(runner.unseen_classes)}, which this device "
+                f"hides: publish one that sees it, or change privacy.classes"
+            )
+        return runner
 
     def of_files(self, model: str | None, sampling: SamplingSettings | None) -> Runner:
         """A model and settings that the device was started with; the stub and 0.5% at random where they are missing."""
         settings = sampling or WITHOUT_ORDERS
+        opened = self._opened(model or STUB, self._project_classes, self._model_classes, settings, nms_iou=0.6)
+        return Runner(*opened, settings_version=content_id(settings.model_dump_json()))
+
+    def _opened(
+        self,
+        model: str,
+        classes: Sequence[str] | None,
+        model_classes: Sequence[str] | str | None,
+        settings: SamplingSettings,
+        nms_iou: float,
+    ) -> tuple[AnyDetector, SamplingSettings, tuple[str, ...] | None, tuple[str, ...]]:
+        """The detector and, in a Runner's order, what goes with it.
+
+        A detector leaves out what is no class of the project. What is to be hidden is therefore asked for, too.
+        """
+        also = [name for name in self._hidden_classes if classes is not None and name not in classes]
         detector = self._open(
-            model or STUB,
-            project_classes=self._project_classes,
-            model_classes=self._model_classes,
+            model,
+            project_classes=[*classes, *also] if classes is not None else None,
+            model_classes=model_classes,
             confidence_floor=settings.confidence_floor,
-            nms_iou=0.6,
+            nms_iou=nms_iou,
             threads=self._threads,
+            providers=self._providers,
+            batch=self._batch,
         )
-        return Runner(detector, settings, content_id(settings.model_dump_json()))
+        return detector, settings, tuple(classes) if classes is not None and also else None, self._unseen(detector)
+
+    def _unseen(self, detector: AnyDetector) -> tuple[str, ...]:
+        if not self._hidden_classes:
+            return ()
+        seen = set(detector.class_names) - set(detector.missing_classes)
+        return tuple(name for name in self._hidden_classes if name not in seen)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tasks.adapters.bucket import encode_lines
 from tasks.adapters.outbox import Outbox, sync_folder, write_durably
+from tasks.adapters.privacy import Privacy
 from tasks.collector.config import STATUS_FILE, CollectorState, write_state
 from tasks.collector.keeping import Kept, make_sample
 from tasks.collector.tally import Tally
@@ -41,11 +42,13 @@ class Snapshot:
 class Spooler(threading.Thread):
     """Encodes and stores what is kept, writes the traffic log and the state."""
 
-    def __init__(self, outbox: Outbox, device: str, tally: Tally) -> None:
+    def __init__(self, outbox: Outbox, device: str, tally: Tally, privacy: Privacy | None = None) -> None:
+        """privacy: what is hidden in every picture."""
         super().__init__(name="spooler", daemon=True)
         self._outbox = outbox
         self._device = device
         self._tally = tally
+        self._privacy = privacy if privacy is not None and privacy.is_needed else None
         self._work: queue.Queue[Kept | Snapshot | None] = queue.Queue(_WAITING)
         self.traffic_folder = outbox.folder / TRAFFIC_FOLDER
         self.traffic_folder.mkdir(exist_ok=True)
@@ -90,7 +93,7 @@ class Spooler(threading.Thread):
 
     def _store(self, kept: Kept) -> None:
         try:
-            sample, jpeg = make_sample(kept, self._device)
+            sample, jpeg = make_sample(kept, self._device, self._privacy)
             receipt = self._outbox.put(sample, jpeg)
         except ImageUnreadable as error:
             self._tally.drop("image not encoded")

@@ -24,6 +24,7 @@ from tasks.core.settings import DeviceSettings, SamplingSettings
 
 _SWAPS_SHOWN = 20
 _LONGEST_MESSAGE = 500  # characters of an error
+_NO_FAULT = ("running", "ended", "connecting", "stopped")  # beginnings of a camera's state
 _NOT_TIMED = nullcontext()
 
 OnLatency = Callable[[str, float], None]  # "detection" or "decision", seconds
@@ -120,8 +121,7 @@ class Tally:
         with self._lock:
             before, self.cameras[name] = self.cameras.get(name, ""), state
         if _kind_of(state) != _kind_of(before):
-            is_well = state.startswith(("running", "ended"))
-            log = self._log if is_well and not before else self._log_warning
+            log = self._log if state.startswith(_NO_FAULT) else self._log_warning
             log("camera", f"camera {name}: {state}", camera=name)
 
     def swapped(self, what: str) -> None:

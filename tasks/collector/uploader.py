@@ -3,18 +3,24 @@
 A segment is the commit record: created under the next number, never overwritten. When the number is taken, the segment
 there is read; what it holds is delivered, and the rest goes under the number after it. So a lost reply, a crash between
 the segment and the note of it, and the loss of the disk all end with every sample in exactly one segment.
+
+A bucket that is away, full, read-only, or that finds the credentials or the clock wrong costs nothing but time: it is
+asked again for ever, at intervals that grow to 15 s. A slow link gets fewer images at once.
 """
 
 from __future__ import annotations
 
+import hashlib
+import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
-from tasks.adapters.bucket import Bucket
+from tasks.adapters.bucket import Bucket, TransientBucketError
 from tasks.adapters.outbox import Outbox
 from tasks.collector.spooler import waiting_traffic
 from tasks.collector.tally import Tally
@@ -23,9 +29,9 @@ from tasks.core.entities import DeviceStatus, Sample
 from tasks.core.errors import BucketError, DataError, ObjectConflict, ObjectMissing, RecordInvalid
 from tasks.core.settings import DeviceSettings
 
-_AT_ONCE = 4  # images on their way; most of the time of a small upload is waiting
+_AT_ONCE = 4  # images on their way, at most; most of the time of a small upload is waiting
 _IDLE_S = 0.2
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0  # after a failure, and at most
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0  # after a failure, and at most; half of it by chance
 
 
 class Uploader(threading.Thread):
@@ -49,7 +55,9 @@ class Uploader(threading.Thread):
         self._tally = tally
         self._status = status
         self._finishing = threading.Event()
+        self._at_once = _AT_ONCE
         self._images_there: set[str] = set()
+        self._traffic_there: set[str] = set()
         self._has_resumed = False
         self._waiting_since: float | None = None
         self._is_first_traffic = True
@@ -65,7 +73,7 @@ class Uploader(threading.Thread):
                 if is_last and (not succeeded or not did_something):
                     return
                 if not succeeded:
-                    self._finishing.wait(pause)
+                    self._finishing.wait(pause * random.uniform(0.5, 1))  # not all devices at once
                     pause = min(pause * 2, _LONGEST_PAUSE_S)
                     continue
                 pause = _FIRST_PAUSE_S
@@ -80,26 +88,38 @@ class Uploader(threading.Thread):
 
     def _round(self, pool: ThreadPoolExecutor, *, flush: bool) -> tuple[bool, bool]:
         """One look at what there is to do: (the bucket took it, there was something)."""
-        did_something = False
         self.bucket_answers = False
         try:
-            if not self._has_resumed:
-                self._resume()
-            did_something = self._send_samples(pool, flush)
-            did_something |= self._send_traffic()
-            self._send_status()
+            did_something = self._send_everything(pool, flush)
         except BucketError as error:
-            self._tally.error(str(error))
-            return False, did_something
+            self._tally.bucket_failed(error)
+            return False, False
         except Exception as error:  # noqa: BLE001 - this loop must not die: counted, reported, tried again later
             self._tally.drop("upload failed")
             self._tally.error(f"upload: {error!r}"[:300])
-            return False, did_something
+            return False, False
         self.bucket_answers = True
+        self._tally.bucket_answered()
         return True, did_something
 
+    def _send_everything(self, pool: ThreadPoolExecutor, flush: bool) -> bool:
+        """Samples, traffic and the status. What the bucket refuses of one does not keep the others: rights differ."""
+        did_something, refusal = False, None
+        for send in (partial(self._send_samples, pool, flush), self._send_traffic, self._send_status):
+            try:
+                did_something |= send()
+            except TransientBucketError:
+                raise
+            except BucketError as error:
+                refusal = refusal or error
+        if refusal is not None:
+            raise refusal
+        return did_something
+
     def _resume(self) -> None:
-        """Learn where the numbers stand, and what of ours the segments above the known one already hold."""
+        """Learn where the numbers stand, and what of ours the segments above the known one already hold. Once."""
+        if self._has_resumed:
+            return
         known = self._tally.segment
         highest = self._bucket.latest_number(self._segment_key, known or 0)
         # Without a state only the last segment can hold what the outbox still has.
@@ -131,6 +151,7 @@ class Uploader(threading.Thread):
 
     def _send_samples(self, pool: ThreadPoolExecutor, flush: bool) -> bool:
         """Images of the next samples, and their segment when it is full, old enough, or the last."""
+        self._resume()
         samples = [item.sample for item in self._outbox.pending(self._device.segment_samples)]
         if not samples:
             self._waiting_since = None
@@ -147,15 +168,26 @@ class Uploader(threading.Thread):
 
     def _send_images(self, pool: ThreadPoolExecutor, samples: Iterable[Sample]) -> int:
         """Several at a time; the first failure ends the round, so that a bucket that is away costs one timeout."""
-        running = [(sample, pool.submit(self._send_image, sample)) for sample in samples]
-        try:
-            for sample, result in running:
-                if result.result():
+        waiting = deque(samples)
+        running: dict[Future[bool], Sample] = {}
+        failure: Exception | None = None
+        sent = 0
+        while running or (waiting and failure is None):
+            while waiting and failure is None and len(running) < self._at_once:
+                sample = waiting.popleft()
+                running[pool.submit(self._send_image, sample)] = sample
+            for result in wait(running, return_when=FIRST_COMPLETED).done:
+                sample, error = running.pop(result), result.exception()
+                if isinstance(error, Exception):
+                    failure = failure or error
+                elif result.result():
                     self._images_there.add(sample.sample_id)
-        finally:
-            for _, result in running:
-                result.cancel()
-        return len(running)
+                    sent += 1
+        if failure is not None:
+            self._at_once = max(1, self._at_once // 2) if isinstance(failure, TransientBucketError) else self._at_once
+            raise failure
+        self._at_once = min(_AT_ONCE, self._at_once + 1)
+        return sent
 
     def _send_image(self, sample: Sample) -> bool:
         """False for an image that turned out corrupt; the outbox has put it aside and counted it."""
@@ -186,14 +218,21 @@ class Uploader(threading.Thread):
     # --- traffic and status ------------------------------------------------------------------------------------------
 
     def _send_traffic(self) -> bool:
-        files = waiting_traffic(self._traffic_folder)
+        self._resume()
+        files = [path for path in waiting_traffic(self._traffic_folder) if path.name not in self._traffic_there]
         for path in files:
             try:
                 data = path.read_bytes()
             except FileNotFoundError:
                 continue  # it had to make room
+            if hashlib.sha256(data).hexdigest()[:16] not in path.name:
+                self._tally.error(f"{path}: is not the traffic log that was stored: it is put into quarantine")
+                self._outbox.put_aside(path)
+                continue
             self._create_traffic(data)
+            self._traffic_there.add(path.name)
             path.unlink(missing_ok=True)
+            self._traffic_there.discard(path.name)
         return bool(files)
 
     def _create_traffic(self, data: bytes) -> None:
@@ -218,11 +257,11 @@ class Uploader(threading.Thread):
         except ObjectMissing:
             return b""
 
-    def _send_status(self) -> None:
-        if self._status is None or time.monotonic() < self._next_status:
-            return
-        self.send_status(self._status())
-        self._next_status = time.monotonic() + self._device.status_seconds
+    def _send_status(self) -> bool:
+        if self._status is not None and time.monotonic() >= self._next_status:
+            self.send_status(self._status())
+            self._next_status = time.monotonic() + self._device.status_seconds
+        return False
 
     def send_status(self, status: DeviceStatus) -> None:
         self._bucket.write_record(layout.device_status(self._device.name), status)

@@ -239,9 +239,13 @@ class StaticObjects:
     def _is_on(self) -> bool:
         return self._rules.enabled and self._rules.samples_of_an_object is not None
 
+    def are_used_up(self, camera: str, moment: datetime) -> bool:
+        """Has any object of the camera earned its samples of the day?"""
+        return camera in self._boxes and self._cameras[camera].day == _day(moment)
+
     def used_up(self, camera: str, moment: datetime, detections: Detections) -> NDArray[np.bool_] | None:
         """(n,) the detections of objects that have earned their samples of the day; None where there are none."""
-        if camera not in self._boxes or self._cameras[camera].day != _day(moment) or not len(detections):
+        if not self.are_used_up(camera, moment) or not len(detections):
             return None
         class_id, boxes = self._boxes[camera]
         same = iou_matrix(detections.xyxy, boxes) >= self._rules.object_iou
@@ -249,7 +253,7 @@ class StaticObjects:
         return np.asarray(rows) if rows.any() else None
 
     def earned(self, camera: str, moment: datetime, detections: Detections) -> None:
-        """A sample was kept for the sake of these; the oldest of the least is forgotten, and of too many cameras one."""
+        """A sample was kept for the sake of these. Of too many, the object that earned least is forgotten."""
         if not self._is_on:
             return
         today = self._cameras.pop(camera, None)

@@ -89,7 +89,7 @@ def row_of(report: Report, now: datetime, newest_releases: Mapping[str, int]) ->
         cameras_up=len(status.cameras) - len(down),
         cameras_down=down,
         alerts=alerts,
-        last_error=status.last_error,
+        last_error=status.last_error or _refusal(status, newest),
         software=status.versions.software,
         unknown_fields=len(report.unknown_fields),
     )
@@ -108,14 +108,19 @@ def _health(status: DeviceStatus, seen: float, has_problem: bool, newest: int) -
 
 def _alerts_of(device: str, status: DeviceStatus, seen: float, newest: int) -> tuple[str, ...]:
     alerts = [alert.name for alert in status.alerts]
-    refused = refused_number(status)
-    if refused > status.release_number and refused >= newest:
-        alerts.append(f"release {refused} refused")
+    if _refusal(status, newest):
+        alerts.append(f"release {refused_number(status)} refused")
     if seen < -_CLOCK_AHEAD_S:
         alerts.append("clock ahead")
     if status.device != device:
         alerts.append(f"says that it is {status.device}")
     return tuple(alerts)
+
+
+def _refusal(status: DeviceStatus, newest: int) -> str:
+    """Why the newest release is not in force; empty when it is, or is yet to come."""
+    refused = refused_number(status)
+    return f"release {status.refused_release}" if refused > status.release_number and refused >= newest else ""
 
 
 def refused_number(status: DeviceStatus) -> int:

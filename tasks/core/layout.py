@@ -30,6 +30,8 @@ HEX_ID = re.compile(r"[0-9a-f]{16}\Z")
 SAMPLE_ID = re.compile(r"[0-9a-f]{20}\Z")
 FILE_NAME = re.compile(r"[a-z0-9_-]{1,80}\.(json|html|png|parquet|onnx|pt|csv|md)\Z")
 
+SELF_TEST = "self-test"  # folder of the small objects that a bucket is tried with
+
 
 def checked(pattern: re.Pattern[str], value: str, what: str) -> str:
     """`value`, when it matches `pattern`; a SettingsError that names `what` otherwise."""
@@ -131,6 +133,11 @@ def verdict(number: int) -> str:
 
 def turn(number: int) -> str:
     return f"turns/{number:06d}.json"
+
+
+def conditional_writes() -> str:
+    """That this bucket honours conditional writes, found out once."""
+    return f"{SELF_TEST}/conditional-writes.json"
 
 
 def ingest_cursor(device: str) -> str:

@@ -144,7 +144,8 @@ class OutboxMachine(RuleBasedStateMachine):
         which=ANY, part=st.sampled_from([".jpg", ".json"]), damage=st.sampled_from(["flip", "cut", "empty", "no image"])
     )
     def corrupt(self, which: int, part: str, damage: str) -> None:
-        open_to_it = [i for i in self.waiting if i not in self.held]  # of the others the record is in the memory
+        # Of what is held the record is in the memory.
+        open_to_it = [i for i, w in self.waiting.items() if i not in self.held and not w.is_corrupt]
         if not open_to_it:
             return
         sample_id = open_to_it[which % len(open_to_it)]

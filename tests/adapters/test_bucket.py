@@ -225,19 +225,36 @@ def test_a_folder_with_a_space_in_its_name_is_that_folder(tmp_path):
 
 
 def test_a_bucket_that_can_be_used_passes_its_tests_and_is_left_clean(bucket):
-    """The self-tests pass on a folder and on a server with conditional writes and leave no object behind."""
+    """The self-tests pass on a folder and on a server with conditional writes, and leave one marker behind."""
     bucket.check_writable()
-    bucket.self_test_conditional_writes()
-    assert bucket.list() == []
+    bucket.check_conditional_writes()
+    assert bucket.list() == [layout.conditional_writes()]
+
+
+def test_conditional_writes_are_tried_once_for_a_bucket_and_again_on_another_server(bucket, monkeypatch):
+    """The marker is read and nothing written; one that a copy brought along from another server does not count."""
+    bucket.check_conditional_writes()
+    created = []
+    create = bucket._store.create
+    monkeypatch.setattr(bucket._store, "create", lambda path, data: created.append(path) or create(path, data))
+    bucket.check_conditional_writes()
+    assert created == []
+    marker = bucket.get(layout.conditional_writes())
+    bucket.put(layout.conditional_writes(), marker.replace(b'"place": "', b'"place": "elsewhere'))
+    bucket.check_conditional_writes()
+    assert created
+    assert bucket.get(layout.conditional_writes()) == marker
 
 
 def test_a_bucket_without_conditional_writes_is_refused(tmp_path, monkeypatch):
-    """A store that lets every writer win, as some servers do, is refused with the reason."""
+    """A store that lets every writer win, as some servers do, is refused with the reason, and again the next time."""
     bucket = Bucket(f"file://{tmp_path}", "yard")
     store = bucket._store
     monkeypatch.setattr(store, "create", lambda path, data: store.write(path, data) or True)
-    with pytest.raises(BucketError, match="ignores conditional writes"):
-        bucket.self_test_conditional_writes()
+    for _ in range(2):
+        with pytest.raises(BucketError, match=r"ignores conditional writes.*9 of 9 writers"):
+            bucket.check_conditional_writes()
+    assert bucket.list() == []
 
 
 def test_an_unwritable_folder_is_one_line_that_says_so(tmp_path):

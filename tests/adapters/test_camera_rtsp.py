@@ -172,7 +172,7 @@ def answer_in_garbage(connection):
     ("serve", "reason"),
     [
         (send_random_bytes, "answers, but not in RTSP"),
-        (say_nothing, "does not answer within 2 s"),
+        pytest.param(say_nothing, "does not answer within 2 s", marks=pytest.mark.slow),
         (hang_up, "(closes the connection without an answer|cannot be reached)"),
         (answer_in_garbage, "answers, but gives no video"),
     ],
@@ -205,6 +205,7 @@ def test_a_camera_that_hangs_while_it_is_opened_keeps_no_other_from_opening():
         assert hangs.stop() < 2
 
 
+@pytest.mark.slow
 def test_an_address_without_a_camera_is_asked_every_second_without_a_word(capfd):
     """A closed port: tried at once, after a second, and so on; nothing is printed about it."""
     with watch(f"rtsp://127.0.0.1:{free_port()}/cam") as watcher:

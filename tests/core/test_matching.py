@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from tasks.core.entities import Detections
 from tasks.core.errors import DataError, LabelsInvalid
-from tasks.core.matching import MAX_DETECTIONS, GroundTruths, ImageResult, Matches, match, match_image
+from tasks.core.matching import (
+    MATCHING_FLOOR,
+    MAX_DETECTIONS,
+    GroundTruths,
+    ImageResult,
+    Matches,
+    match,
+    match_image,
+)
 
 NAMES = ("car", "bus", "person")
 
@@ -191,6 +199,38 @@ def test_the_order_of_the_input_changes_nothing(contents, random):
     random.shuffle(order)
     shuffled = [tuple(random.sample(part, len(part)) for part in contents[i]) for i in order]
     assert by_content(contents, range(len(contents))) == by_content(shuffled, order)
+
+
+fine_confidences = st.sampled_from(
+    [0.004, 0.005, 0.2, np.nextafter(0.2, 1), np.nextafter(0.2, 0), 0.2 + 1e-9, 0.9, 1.0]
+)
+far_boxes = st.tuples(*(st.sampled_from([-1e6, -3.0, -0.0, 0.0, 0.1, np.nextafter(0.1, 1), 5.0]),) * 4)
+
+
+@given(st.lists(st.lists(st.tuples(far_boxes, classes, fine_confidences), max_size=12), max_size=4))
+@settings(deadline=None)
+def test_detections_are_ranked_as_by_sorting_them_one_by_one(contents):
+    """By image, confidence, coordinates and class, to the last digit of a double, wherever the boxes lie."""
+    columns = [
+        (
+            np.array([box for box, _, _ in content], np.float64).reshape(-1, 4),
+            np.array([confidence for _, _, confidence in content], np.float64),
+            np.array([class_id for _, class_id, _ in content], np.int64),
+        )
+        for content in contents
+    ]
+    matches = match([ImageResult(Detections(*column, NAMES), GroundTruths.empty()) for column in columns])
+    ranked = matches.detections
+    found = list(zip(*(c.tolist() for c in (ranked.image, ranked.confidence, ranked.xyxy, ranked.class_id))))
+    slowly = [
+        (number, confidence, list(box), class_id)
+        for number, content in enumerate(contents)
+        for box, class_id, confidence in sorted(
+            content, key=lambda d: (-d[2], d[0][0], d[0][1], d[0][2], d[0][3], d[1])
+        )
+        if confidence >= MATCHING_FLOOR
+    ]
+    assert found == slowly
 
 
 # --- cases worked out by hand ----------------------------------------------------------------------------------------

@@ -51,7 +51,12 @@ def test_the_inclusion_probability_is_calibrated():
         {**RANDOM, "traffic_percentage": 0.04},
         {"name": "some", "type": "detections_number_based", "probability": 0.2, "more_than": 1},
         batching_strategy={"recreation_interval": "daily", "max_batch_images": 2000},
-        duplicates={"enabled": True, "cooldown_seconds": 1, "remembered_frames": 4},
+        duplicates={
+            "enabled": True,
+            "cooldown_seconds": 1,
+            "remembered_frames": 4,
+            "samples_of_an_object": None,
+        },
     )
     rng, sampler, decisions = np.random.default_rng(7), Sampler(rules), []
     for number in range(30_000):

@@ -1,116 +1,21 @@
 """The sampler against a slow one, written straight from the design: same seed, same frames, same decisions."""
 
 import json
+from collections import Counter
 from datetime import datetime, timedelta, timezone
-from hashlib import blake2b
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tasks.core.duplicates import signature, signatures_agree
 from tasks.core.entities import Detections
 from tasks.core.sampling import Observation, Sampler
 from tasks.core.settings import SamplingSettings, validated
+from tests.core.slow_sampler import SlowSampler
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=timezone.utc)
 NAMES = ("car", "person", "truck")
-
-
-class SlowSampler:
-    """Remembers every kept frame and counts them anew for each question."""
-
-    def __init__(self, rules):
-        self.rules = rules
-        self.history = []  # (strategy, batch, observation) of each kept frame
-
-    def decide(self, x):
-        exploration = next((s for s in self.rules.sampling_strategies if s.type == "random" and not s.limits), None)
-        if not self.rules.enabled:
-            return False, None, (), 0.0, False
-        batch = self.batch(x.captured_at)
-        repeats = self.repeats(x)
-        matching = [s for s in self.rules.sampling_strategies if (s is exploration if repeats else self.wants(s, x))]
-        room = [s for s in matching if s is exploration or self.has_room(s, batch, x.captured_at)]
-        drawn = [s for s in matching if self.draw(x, s.name) < self.q(s)]
-        none_wins = 1.0
-        for s in room:
-            none_wins *= 1 - self.q(s)
-        winner = next((s for s in drawn if s in room), None)
-        if winner is not None:
-            self.history.append((winner.name, batch, x))
-        name = winner.name if winner else None
-        return bool(winner), name, tuple(s.name for s in drawn), 1 - none_wins, bool(winner) and exploration in drawn
-
-    def q(self, s):
-        return s.traffic_percentage if s.type == "random" else s.probability
-
-    def draw(self, x, name):
-        text = "\0".join([str(self.rules.seed), x.device, x.camera, x.frame, name])
-        return (int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 11) / 2**53
-
-    def wants(self, s, x):
-        rows = [
-            (x.detections.class_names[c], round(float(p), 6))
-            for c, p in zip(x.detections.class_id, x.detections.confidence)
-        ]
-        if s.type == "random":
-            return True
-        if x.is_stub:
-            return False
-        selected = [(n, p) for n, p in rows if s.selected_class_names is None or n in s.selected_class_names]
-        if x.task == "classification":
-            top = [(n, p) for n, p in selected if n in x.top_classes]
-            if s.type == "close_to_threshold":
-                return any(abs(p - s.threshold) < s.epsilon for _, p in (top if s.only_top_classes else selected))
-            return s.type == "classes_based" and bool(top)
-        if x.task != "object-detection":
-            return False
-        selected = [(n, p) for n, p in selected if p >= self.rules.confidence_floor]
-        if s.type == "close_to_threshold":
-            near = [p for _, p in selected if abs(p - s.threshold) < s.epsilon]
-            return len(near) >= s.minimum_objects_close_to_threshold
-        if s.type == "detections_number_based":
-            count = sum(p >= self.rules.thresholds.get(n, 0) for n, p in selected)
-            return (s.more_than is None or count > s.more_than) and (s.less_than is None or count < s.less_than)
-        return False
-
-    def has_room(self, s, batch, now):
-        cap = self.rules.batching_strategy.max_batch_images
-        if cap is not None and sum(b == batch for _, b, _ in self.history) >= cap:
-            return False
-        pattern = {"minutely": "%Y-%m-%d %H:%M", "hourly": "%Y-%m-%d %H", "daily": "%Y-%m-%d"}
-        for limit in s.limits:
-            same = [
-                y
-                for name, _, y in self.history
-                if name == s.name and y.captured_at.strftime(pattern[limit.type]) == now.strftime(pattern[limit.type])
-            ]
-            if len(same) >= limit.value:
-                return False
-        return True
-
-    def batch(self, now):
-        rule = self.rules.batching_strategy
-        day = {"daily": now, "weekly": now - timedelta(days=now.weekday()), "monthly": now.replace(day=1)}
-        if rule.recreation_interval == "never":
-            return rule.batches_name_prefix
-        return rule.batches_name_prefix + day[rule.recreation_interval].strftime("_%Y_%m_%d")
-
-    def repeats(self, x):
-        rule, recent = self.rules.duplicates, [y for _, _, y in self.history if y.camera == x.camera]
-        if not rule.enabled or not recent:
-            return False
-        if 0 <= (x.captured_at - recent[-1].captured_at).total_seconds() < rule.cooldown_seconds:
-            return True
-        for y in recent[-rule.remembered_frames :]:
-            if x.image_hash is not None and y.image_hash is not None:
-                bits = np.unpackbits(x.image_hash ^ y.image_hash).sum()
-                sights = [signature(z.detections, self.rules.confidence_floor) for z in (x, y)]
-                if bits <= rule.maximum_hash_distance and signatures_agree(*sights):
-                    return True
-        return False
 
 
 # --- what hypothesis draws -------------------------------------------------------------------------------------------
@@ -150,11 +55,27 @@ some_strategies = st.one_of(
         limits=limits,
     ),
 )
+some_budgets = st.builds(
+    dict,
+    type=st.just("expected_misses"),
+    weights=st.dictionaries(
+        st.sampled_from([*NAMES, "boat"]), st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.6]), min_size=3, max_size=3)
+    ),
+    bins=st.just([0.1, 0.3, 0.5]),
+    minimum_expected_misses=st.sampled_from([0.0, 0.1, 0.25, 0.35]),
+    tie_probability=fractions,
+    images_a_day=st.sampled_from([0.5, 20.0, 2000.0, 1e6]),
+    exploration=st.sampled_from([0.0, 0.2, 0.9]),
+    allow_no_exploration=st.just(True),
+    limits=limits,
+)
 
 
 @st.composite
 def some_settings(draw):
     listed = draw(st.lists(some_strategies, min_size=1, max_size=4))
+    if draw(st.booleans()):
+        listed.insert(draw(st.integers(0, len(listed))), draw(some_budgets))
     data = {
         "sampling_strategies": [{"name": f"s{i}", **s} for i, s in enumerate(listed)],
         "seed": draw(st.integers(0, 3)),
@@ -170,6 +91,7 @@ def some_settings(draw):
             "cooldown_seconds": draw(st.sampled_from([0, 1, 40])),
             "maximum_hash_distance": draw(st.sampled_from([0, 1, 10])),
             "remembered_frames": draw(st.integers(1, 3)),
+            "samples_of_an_object": draw(st.none() | st.integers(1, 2)),
         },
     }
     return validated(SamplingSettings, data, "S.json")
@@ -177,7 +99,7 @@ def some_settings(draw):
 
 @st.composite
 def some_detections(draw):
-    rows = draw(st.lists(st.tuples(fractions, st.integers(0, 2), st.sampled_from([0, 40, 300])), max_size=5))
+    rows = draw(st.lists(st.tuples(fractions, st.integers(0, 2), st.sampled_from([0, 2, 5, 40, 300])), max_size=5))
     corner = np.array([[place, place, place + 30, place + 30] for _, _, place in rows], np.float32).reshape(-1, 4)
     confidence = np.array([row[0] for row in rows], np.float32)
     return Detections(corner, confidence, np.array([row[1] for row in rows], np.int64), NAMES)
@@ -218,8 +140,15 @@ def observed(rows):
 @given(some_settings(), st.lists(some_frames, max_size=40))
 def test_the_sampler_decides_as_the_slow_one(rules, rows):
     """Same seed, same frames: kept, charged strategy, matches, probability and random slice are the same."""
-    slow, fast = SlowSampler(rules), Sampler(rules)
-    for x in observed(rows):
+    decide_alike(rules, observed(rows))
+
+
+def decide_alike(rules, observations, restart_at=None):
+    """Both samplers decide all; how often each outcome was seen."""
+    slow, fast, outcomes = SlowSampler(rules), Sampler(rules), Counter()
+    for number, x in enumerate(observations):
+        if number == restart_at:
+            fast = Sampler(rules, state=json.loads(json.dumps(fast.state())))
         kept, strategy, matched, probability, random_slice = slow.decide(x)
         decision = fast.decide(x)
         assert (decision.kept, decision.strategy, decision.matched) == (kept, strategy, matched)
@@ -227,6 +156,82 @@ def test_the_sampler_decides_as_the_slow_one(rules, rows):
         assert decision.probability == pytest.approx(probability, abs=1e-12)
         assert decision.reason.startswith(decision.outcome)
         assert decision.kept <= (decision.probability > 0)  # what is kept can be weighted
+        outcomes.update(
+            [decision.outcome, "used up"] if "earned a day's samples" in decision.reason else [decision.outcome]
+        )
+    return outcomes
+
+
+BUSY = {
+    "name": "misses",
+    "type": "expected_misses",
+    "weights": {"car": [0.1, 0.25, 0.6], "truck": [0.0, 0.1, 0.1]},
+    "bins": [0.1, 0.3, 0.5],
+    "minimum_expected_misses": 0.1,
+    "tie_probability": 0.5,
+}
+
+
+def test_the_samplers_agree_where_much_happens():
+    """Budgets, used up objects, limits, caps and duplicates that bind at once, in 40 random streams with a restart."""
+    outcomes = Counter()
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        budget = {
+            **BUSY,
+            "images_a_day": float(rng.choice([20, 300, 3000])),
+            "exploration": float(rng.choice([0.05, 0.4])),
+        }
+        hard = {"name": "hard", "type": "close_to_threshold", "threshold": 0.4, "epsilon": 0.21, "probability": 0.3}
+        listed = [{"name": "rnd", "type": "random", "traffic_percentage": 0.05}, hard, budget]
+        if rng.random() < 0.5:
+            budget["limits"] = [{"type": "hourly", "value": 3}]
+        rules = validated(
+            SamplingSettings,
+            {
+                "sampling_strategies": [listed[row] for row in rng.permutation(3)],
+                "seed": seed,
+                "thresholds": {"car": 0.6, "truck": 0.5},
+                "batching_strategy": {"recreation_interval": "daily", "max_batch_images": int(rng.choice([9, 90]))},
+                "duplicates": {
+                    "enabled": True,
+                    "cooldown_seconds": float(rng.choice([0, 40])),
+                    "maximum_hash_distance": 1,
+                    "samples_of_an_object": int(rng.integers(1, 4)),
+                },
+            },
+            "S.json",
+        )
+        outcomes += decide_alike(rules, a_busy_stream(rng), restart_at=40)
+    wanted = {
+        "kept",
+        "cooldown",
+        "near-duplicate",
+        "draw lost",
+        "batch full",
+        "no credit",
+        "no strategy matched",
+        "used up",
+    }
+    assert all(outcomes[outcome] > 15 for outcome in wanted), outcomes
+
+
+def a_busy_stream(rng, frames=80):
+    """Frames 10 to 600 s apart of two cameras, with doubtful detections at few places."""
+    rows = []
+    for _ in range(frames):
+        n = rng.integers(0, 4)
+        places = rng.choice([0, 2, 5, 40, 300], n)
+        corner = np.array([[place, place, place + 30, place + 30] for place in places], np.float32).reshape(-1, 4)
+        confidence = rng.choice([0.1, 0.25, 0.35, 0.5, 0.6, 0.9], n).astype(np.float32)
+        detections = Detections(corner, confidence, rng.integers(0, 3, n), NAMES)
+        step, camera, pixels = (
+            float(rng.choice([10, 60, 600])),
+            str(rng.choice(["gate", "yard"])),
+            int(rng.integers(0, 256)),
+        )
+        rows.append((detections, step, camera, pixels, "object-detection", []))
+    return observed(rows)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -237,5 +242,7 @@ def test_a_restart_changes_no_decision(rules, rows, at):
     for number, x in enumerate(observed(rows)):
         if number == at:
             restarted = Sampler(rules, state=json.loads(json.dumps(restarted.state())))
-        assert restarted.decide(x) == straight.decide(x)
+        decision, other = restarted.decide(x), straight.decide(x)
+        assert (decision, decision.reason) == (other, other.reason)
+        assert restarted.traffic_record(x, decision, "m") == straight.traffic_record(x, other, "m")
     assert restarted.state() == straight.state()

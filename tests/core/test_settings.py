@@ -15,6 +15,7 @@ from tasks.core.settings import (
     DetectionsNumberBased,
     DeviceSettings,
     DuplicateRules,
+    ExpectedMisses,
     ProjectSettings,
     RandomSampling,
     SamplingSettings,
@@ -239,8 +240,8 @@ def test_the_path_of_a_field_reaches_through_other_settings():
 
 def test_the_reference_page_names_every_field():
     """SAMPLING.md stands beside the code; a field that it lacks, or a default that it has wrong, is a bug."""
-    page = Path(inspect.getfile(SamplingSettings)).with_name("SAMPLING.md").read_text()
-    kinds = (RandomSampling, CloseToThreshold, ClassesBased, DetectionsNumberBased)
+    page = Path(inspect.getfile(SamplingSettings)).parents[1].joinpath("SAMPLING.md").read_text()
+    kinds = (RandomSampling, CloseToThreshold, ClassesBased, DetectionsNumberBased, ExpectedMisses)
     fields = {
         name for kind in (SamplingSettings, BatchingStrategy, DuplicateRules, *kinds) for name in kind.model_fields
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 700  # of the base install at most
-SECONDS = 1.0  # that our flow's import may take over Prefect's
+SHARE = 1 / 2.7  # of the CPU time that Prefect's own import takes: a second over the 2.7 that it took when measured
 
 pytestmark = pytest.mark.slow
 
@@ -135,18 +137,21 @@ def test_the_first_install_runs(machine):
 
 
 def test_the_base_install_is_small_and_quickly_imported(machine):
-    """The edge install is under 700 MB with one OpenCV and nothing heavy; our flow's import adds under a second."""
+    """The edge install is under 700 MB with one OpenCV and nothing heavy; our flow's import adds little."""
     venv = machine.root / "versions" / "1.0.0" / "venv"
     used = sum(path.lstat().st_size for path in venv.rglob("*") if path.is_file()) / 1e6
     assert used < MEGABYTES, f"{used:.0f} MB"
     packages = {path.name.split("-")[0].lower() for path in venv.glob("lib/python*/site-packages/*.dist-info")}
     assert not packages & {"torch", "pandas", "fiftyone", "ultralytics", "matplotlib", "pyarrow"}
     assert len([name for name in packages if name.startswith("opencv")]) == 1
-    code = "import time, prefect; start = time.perf_counter(); import flows.collect; print(time.perf_counter() - start)"
+    code = (
+        "import time; start = time.process_time(); import prefect; between = time.process_time(); "
+        "import flows.collect; print((time.process_time() - between) / (between - start))"
+    )
     run = [venv / "bin" / "python", "-W", "ignore", "-c", code]
-    times = [float(subprocess.run(run, capture_output=True, text=True, check=True).stdout) for _ in range(3)]
-    print(f"promise: the base install is small and quick | {used:.0f} MB | import {min(times):.2f} s over prefect's")
-    assert min(times) <= SECONDS
+    share = min(float(subprocess.run(run, capture_output=True, text=True, check=True).stdout) for _ in range(3))
+    print(f"promise: the base install is small and quick | {used:.0f} MB | import {share:.2f} of prefect's own")
+    assert share <= SHARE
 
 
 def test_an_upgrade_takes_over_and_can_be_gone_back_from(machine, bundles):
@@ -230,3 +235,53 @@ def repacked(folder: Path, venv: Path, version: str) -> Path:
     wheel = folder.parent / f"onnxruntime-{version}+own-{tag}.whl"
     shutil.make_archive(str(wheel), "zip", folder)
     return (wheel.parent / f"{wheel.name}.zip").rename(wheel)
+
+
+def in_jail(machine: Machine, *command: object, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """A command as the container runs it: see jail.sh."""
+    for name in ("outbox", "bucket"):
+        shutil.rmtree(machine.folder / name, ignore_errors=True)
+        (machine.folder / name).mkdir()
+        os.chown(machine.folder / name, 10001, 10001)
+    read = [sys.base_prefix, machine.root, machine.device, machine.folder / "pictures"]
+    write = [machine.folder / "outbox", machine.folder / "bucket"]
+    given = [*(part for path in read for part in ("--read", path)), *(part for p in write for part in ("--write", p))]
+    return subprocess.run(
+        [Path(__file__).with_name("jail.sh"), *map(str, given), "--", *map(str, command)],
+        env={"PATH": os.environ["PATH"], "HOME": str(machine.folder / "outbox"), "ORT_DISABLE_TELEMETRY": "1"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a jail: run it as root")
+def test_it_collects_without_rights_on_a_read_only_machine(machine):
+    """As a user without rights, on a root file system that cannot be written, it collects, drains and ends in order."""
+    machine.stop()
+    program = machine.root / "versions" / machine.running() / "venv" / "bin" / "edgeloop"
+    done = in_jail(machine, "timeout", "-s", "TERM", "12", program, "edge", "run", "--device", machine.device)
+    assert done.returncode in (0, 124), done.stderr
+    assert "Traceback" not in done.stderr
+    status = json.loads((machine.folder / "outbox" / "status.json").read_text())
+    assert status["frames"] == 20
+    assert status["finished"]
+    assert (machine.folder / "bucket" / "yard" / "devices" / "gate-1" / "status.json").exists()
+
+
+def test_the_commands_of_a_device_run_without_the_central_packages(machine, tmp_path):
+    """explain and collect work in the base install, where there is no pandas, no Pillow and no torch."""
+    program = machine.root / "versions" / machine.running() / "venv" / "bin" / "edgeloop"
+    settings = {"sampling_strategies": [{"name": "all", "type": "random", "traffic_percentage": 1.0}]}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    line = {"frame": "f1", "task": "object-detection", "width": 64, "height": 48, "captured_at": "2026-01-01T00:00:00Z"}
+    (tmp_path / "detections.jsonl").write_text(json.dumps({**line, "detections": []}) + "\n")
+    explain = ["explain", "--settings", "settings.json", "--detections", "detections.jsonl"]
+    collect = ["collect", "--source", machine.folder / "pictures", "--settings", "settings.json", "--bucket", "bucket"]
+    for command in (explain, collect):
+        done = subprocess.run(
+            [program, *map(str, command)], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "bucket").rglob("*.jpg"))) == 20

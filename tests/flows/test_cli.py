@@ -1,13 +1,21 @@
 """The command line as a stranger meets it: fixed forms, and one clear line for everything that is wrong."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
 import pytest
+from pydantic import BaseModel
 
+from tasks.adapters.config import read_device, read_project
+from tasks.core.settings import CameraSettings, DeviceSettings, ProjectSettings, SamplingSettings
 from tests.conftest import edgeloop
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 SETTINGS = {
     "sampling_strategies": [
@@ -211,17 +219,41 @@ def test_a_project_file_with_a_typo_is_one_clear_line(tmp_path):
 
 def test_the_example_configurations_load():
     """Every field that configs/ shows exists and has the default that the comment claims."""
-    from tasks.adapters.config import read_device, read_project
-    from tasks.core.settings import DeviceSettings, ProjectSettings
-
-    configs = Path(__file__).resolve().parents[2] / "configs"
-    project = read_project(configs / "project.yaml")
+    project = read_project(CONFIGS / "project.yaml")
     plain = ProjectSettings(project=project.project, bucket=project.bucket, classes=project.classes)
     assert project == plain
-    device = read_device(configs / "device.yaml")
+    device = read_device(CONFIGS / "device.yaml")
     assert device == DeviceSettings(
         name=device.name, project=device.project, bucket=device.bucket, cameras=device.cameras
     )
+    camera = device.cameras[0]
+    assert camera == CameraSettings(name=camera.name, source=camera.source)
+
+
+@pytest.mark.parametrize(("file", "model"), [("device.yaml", DeviceSettings), ("project.yaml", ProjectSettings)])
+def test_the_example_configurations_show_every_field(file, model):
+    """Whoever reads the example sees all there is to set, also below what is off by default."""
+    text = (CONFIGS / file).read_text()
+    missing = [name for name in field_names(model) if not re.search(rf"\b{name}:", text)]
+    assert missing == []
+
+
+def field_names(model: type[BaseModel]) -> set[str]:
+    """Of a settings model and of all models in it; sampling strategies have a page of their own."""
+    names = set(model.model_fields)
+    for field in model.model_fields.values():
+        for part in models_in(field.annotation):
+            names |= field_names(part)
+    return names
+
+
+def models_in(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if annotation is not SamplingSettings:
+            yield annotation
+        return
+    for part in get_args(annotation):
+        yield from models_in(part)
 
 
 def test_a_demo_refuses_a_folder_that_is_not_its_own(tmp_path):

@@ -46,6 +46,7 @@ def project(tmp_path) -> ProjectSettings:
         project="cars",
         bucket=(tmp_path / "bucket").as_uri(),
         work=str(tmp_path / "work"),
+        signing_keys=str(tmp_path / "keys"),
         classes=("car",),
         first_model=str(model),
         budget_images_a_day=50,

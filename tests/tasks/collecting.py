@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -9,11 +11,12 @@ import cv2
 import numpy as np
 
 from tasks.adapters.bucket import Bucket
-from tasks.adapters.releases import publish
+from tasks.collector import read_status
 from tasks.core import layout
-from tasks.core.entities import STUB, Release, Sample, sample_id_of
+from tasks.core.entities import STUB, DeviceStatus, Release, Sample, sample_id_of
 from tasks.core.settings import DeviceSettings, SamplingSettings
 from tests.adapters.models import sha256_of
+from tests.adapters.signing import publish, trusted_root
 
 ROOT = Path(__file__).parents[2]
 CAR = (20, 20, 16, 16, 0, 0.9)
@@ -48,27 +51,56 @@ def a_device(tmp_path: Path, source: Path | str, bucket: str | None = None, **fi
             "poll_seconds": 0.1,
             "status_seconds": 0.5,
             "threads": 1,
+            "trusted_root": trusted_root(),
             **fields,
         }
     )
 
 
-def a_release(bucket: Bucket, model: Path | None = None, settings: SamplingSettings | None = None, **fields) -> Release:
-    """Publish a release, with its model's file."""
+def unpublished(model: Path | None = None, settings: SamplingSettings | None = None, **fields) -> Release:
+    """A release of a model's file, or of the stub."""
     digest = sha256_of(model) if model else ""
-    if model is not None:
-        bucket.upload(layout.model_file(digest[:16], "model.onnx"), model)
-    release = Release(
-        group="all",
-        number=1,
-        created_at=datetime(2026, 5, 1, tzinfo=timezone.utc),
-        class_names=("car", "truck"),
-        model_version=digest[:16] if model else STUB,
-        model_sha256=digest,
-        settings=settings or sampling(),
-        **fields,
+    return Release(
+        **{
+            "group": "all",
+            "number": 1,
+            "created_at": datetime(2026, 5, 1, tzinfo=timezone.utc),
+            "class_names": ("car", "truck"),
+            "model_version": digest[:16] if model else STUB,
+            "model_sha256": digest,
+            "settings": settings or sampling(),
+            **fields,
+        }
     )
-    return publish(bucket, release)
+
+
+def a_release(
+    bucket: Bucket,
+    model: Path | None = None,
+    settings: SamplingSettings | None = None,
+    *,
+    now: datetime | None = None,
+    **fields,
+) -> Release:
+    """Publish a release, with its model's file. now: the time of its signatures."""
+    if model is not None:
+        bucket.upload(layout.model_file(sha256_of(model)[:16], "model.onnx"), model)
+    return publish(bucket, unpublished(model, settings, **fields), now=now)
+
+
+def until(device: DeviceSettings, condition: Callable[[DeviceStatus], object], seconds: float = 60.0):
+    """Something to call while a device collects: returns its status once that is as it should be."""
+
+    def wait() -> DeviceStatus:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status = read_status(device.outbox)
+            if status is not None and condition(status):
+                return status
+            time.sleep(0.05)
+        raise AssertionError(f"not within {seconds:g} s: {status}")
+
+    return wait
 
 
 def segments_of(bucket: Bucket, device: str = "edge-1") -> list[list[Sample]]:

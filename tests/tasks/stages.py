@@ -28,6 +28,7 @@ def a_project(tmp_path: Path, bucket: str = "", **fields) -> ProjectSettings:
         "project": "yard",
         "bucket": bucket or f"file://{tmp_path}/bucket",
         "work": str(tmp_path / "work"),
+        "signing_keys": str(tmp_path / "keys"),
         "classes": ("car", "truck"),
         "labelling": {"folder": str(tmp_path / "labelling"), "max_images": 3},
     }

@@ -188,6 +188,9 @@ def test_a_live_camera_gives_its_latest_frame_and_counts_the_others(tmp_path, fr
         def __init__(self, inner):
             self._inner = inner
 
+        def __getattr__(self, name):
+            return getattr(self._inner, name)
+
         def detect(self, pixels):
             time.sleep(0.03)
             return self._inner.detect(pixels)

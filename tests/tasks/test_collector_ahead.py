@@ -63,7 +63,7 @@ def test_steps_in_advance_give_what_detect_gives(sees_both):
     for steps in ((), (ahead.prepare,), (ahead.prepare, ahead.run), (ahead.run,)):
         captured = a_frame()
         for step in steps:
-            step(captured, sees_both)
+            step(captured, sees_both) if step is ahead.prepare else step([captured], sees_both)
         assert (captured.ahead is not None) == bool(steps)
         detections = ahead.detect(captured, sees_both)
         np.testing.assert_array_equal(detections.xyxy, expected.xyxy)
@@ -75,9 +75,9 @@ def test_what_was_done_for_another_model_is_not_used(sees_car, sees_both):
     """A frame prepared, or run, before an exchange of models is detected in anew by the model in force."""
     prepared, run = a_frame(), a_frame()
     ahead.prepare(prepared, sees_car)
-    ahead.run(run, sees_car)
+    ahead.run([run], sees_car)
     assert [len(ahead.detect(captured, sees_both)) for captured in (prepared, run)] == [2, 2]
-    ahead.run(prepared, sees_both)
+    ahead.run([prepared], sees_both)
     assert prepared.ahead.detector is sees_both
     assert len(ahead.detect(prepared, sees_both)) == 2
 
@@ -86,7 +86,7 @@ def test_what_cannot_be_prepared_is_met_by_whoever_detects(sees_car):
     """A grey picture is no frame: the steps in advance leave it alone, `detect` raises the error that is counted."""
     captured = a_frame(pixels=np.zeros((48, 64), np.uint8))
     ahead.prepare(captured, sees_car)
-    ahead.run(captured, sees_car)
+    ahead.run([captured], sees_car)
     assert captured.ahead is None
     with pytest.raises(ImageUnreadable):
         ahead.detect(captured, sees_car)
@@ -96,7 +96,7 @@ def test_a_stub_has_nothing_to_do_in_advance():
     """A device without a model neither letterboxes nor runs, and sees nothing."""
     stub, captured = open_detector("stub", project_classes=["car"]), a_frame()
     ahead.prepare(captured, stub)
-    ahead.run(captured, stub)
+    ahead.run([captured], stub)
     assert captured.ahead is None
     assert len(ahead.detect(captured, stub)) == 0
 
@@ -120,7 +120,8 @@ def a_queue_of(frames):
 def test_frames_leave_the_inference_thread_in_order_and_it_says_when_all_are_taken():
     """Four frames, the model failing on one: all four come, that one without output, and only then it is finished."""
 
-    def run_model(captured):
+    def run_model(together):
+        (captured,) = together
         captured.ahead = "output"
         if captured.frame.index == 1:
             raise ModelError("it fails on this one")
@@ -143,7 +144,7 @@ def test_frames_leave_the_inference_thread_in_order_and_it_says_when_all_are_tak
 def test_the_inference_thread_runs_ahead_by_two_frames_at_most():
     """One that waits to be decided and one in its hands: a slow disk or sampler lets no frames pile up behind it."""
     seen = []
-    thread = InferenceThread(a_queue_of([a_frame(i) for i in range(4)]), lambda c: seen.append(c.frame.index))
+    thread = InferenceThread(a_queue_of([a_frame(i) for i in range(4)]), lambda c: seen.append(c[0].frame.index))
     thread.start()
     time.sleep(0.5)
     assert seen == [0, 1]

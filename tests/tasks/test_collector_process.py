@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
@@ -19,11 +21,12 @@ from tasks.collector import (
     start_detached,
     stop_collector,
 )
-from tasks.collector.clock import ClockWatch
 from tasks.core.errors import SettingsError
+from tasks.core.settings import CameraSettings
 from tests.tasks.collecting import (
     ROOT,
     a_device,
+    a_folder,
     samples_of,
     sampling,
 )
@@ -82,21 +85,115 @@ def test_a_detached_collector_that_cannot_start_says_why(tmp_path):
         start_detached(config)
 
 
-def test_a_clock_that_jumps_or_begins_in_1970_is_suspect():
-    """Steady or slewed clocks are trusted; a jump marks ten minutes, a clock before 2024 is never trusted."""
-    now = {"wall": 1_800_000_000.0, "mono": 50.0}
-    watch = ClockWatch(lambda: now["wall"], lambda: now["mono"])
+def ended(pid: int) -> None:
+    """Wait for a child that was started detached: it is ours, whatever session it is in."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
-    def after(seconds, jump=0.0):
-        now["wall"] += seconds + jump
-        now["mono"] += seconds
-        return watch.is_suspect()
 
-    assert not after(10)
-    assert not after(10, jump=0.5)
-    assert after(1, jump=7200)
-    assert after(590)
-    assert not after(20)
-    assert after(1, jump=-7200)
-    now["wall"] = 86_400.0
-    assert ClockWatch(lambda: now["wall"], lambda: now["mono"]).is_suspect()
+def until(holds, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def test_another_configuration_starts_the_collector_anew(tmp_path, frames):
+    """The same configuration, written in another way, attaches; another one stops the collector, drained, and starts
+    it with what is wanted now; nothing is lost or decided twice."""
+    device = a_device(tmp_path, frames)
+    config = CollectorConfig(device=device, sampling=sampling(1.0), follow_releases=False, follow=True)
+    first = start_detached(config)
+    second = 0
+    try:
+        until(lambda: (status := read_status(device.outbox)) is not None and status.frames == 40)
+        same = CollectorConfig.model_validate_json(config.model_dump_json())
+        assert start_detached(same) == first
+        a_folder(tmp_path / "more", 12)
+        cameras = [*device.cameras, {"name": "dock", "source": str(tmp_path / "more")}]
+        wider = device.model_copy(update={"cameras": tuple(CameraSettings.model_validate(c) for c in cameras)})
+        second = start_detached(config.model_copy(update={"device": wider}))
+        assert second != first
+        assert collector_pid(device.outbox) == second
+        ended(first)
+        until(lambda: (status := read_status(device.outbox)) is not None and status.cameras.get("dock") == "ended")
+        until(lambda: read_status(device.outbox).outbox_samples == 0)
+        assert stop_collector(device.outbox)
+    finally:
+        for pid in {collector_pid(device.outbox), second or first} - {None}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            ended(pid)
+    samples = samples_of(Bucket(device.bucket, "yard"))
+    assert Counter(s.camera for s in samples)["gate"] >= 39  # its pictures are told apart from those of `dock` by bytes
+    assert len({s.sample_id for s in samples}) == len(samples)
+    assert read_status(device.outbox).frames == 12  # the recording of `gate` was over
+
+
+def test_two_that_start_a_collector_at_the_same_time_share_one(tmp_path, frames):
+    """Two processes call `start_detached` at once: one collector runs, and both are told its process id."""
+    device = a_device(tmp_path, frames)
+    config = CollectorConfig(device=device, sampling=sampling(1.0), follow_releases=False, follow=True)
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    code = (
+        "import sys, pathlib; from tasks.collector import CollectorConfig, start_detached; "
+        "print(start_detached(CollectorConfig.model_validate_json(pathlib.Path(sys.argv[1]).read_text())))"
+    )
+    starters = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    try:
+        told = [int(starter.communicate(timeout=90)[0]) for starter in starters]
+        assert told == [collector_pid(device.outbox)] * 2
+    finally:
+        stop_collector(device.outbox)
+
+
+def test_a_detached_device_of_several_projects_drains_all_of_them(tmp_path, frames):
+    """SIGTERM to a process that hosts two projects: both are delivered and say that they have finished, within 10 s."""
+    dock = {"project": "dock", "bucket": f"file://{tmp_path}/dock"}
+    device = a_device(tmp_path, frames, pipelines=[dock], segment_seconds=60, segment_samples=1000)
+    config = CollectorConfig(device=device, sampling=sampling(1.0), follow_releases=False, follow=True)
+    pid = start_detached(config)
+    folders = (device.outbox, f"{device.outbox}/projects/dock")
+    try:
+        until(lambda: all((one := read_status(folder)) is not None and one.frames == 40 for folder in folders))
+        began = time.monotonic()
+        assert stop_collector(device.outbox)
+        assert time.monotonic() - began < 10
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        ended(pid)
+    statuses = [read_status(folder) for folder in folders]
+    assert all(one.finished and one.outbox_samples == 0 and one.frames_lost == 0 for one in statuses)
+    assert statuses[0].uploaded == 40 == len(samples_of(Bucket(device.bucket, "yard")))
+
+
+def test_whoever_started_the_collector_may_die(tmp_path, frames):
+    """The process that started it, as a worker's flow run does, is killed with its whole group: collection goes on,
+    and another process attaches."""
+    device = a_device(tmp_path, frames)
+    config = CollectorConfig(device=device, sampling=sampling(1.0), follow_releases=False, follow=True)
+    path = tmp_path / "config.json"
+    path.write_text(config.model_dump_json())
+    code = (
+        "import sys, pathlib, time; from tasks.collector import CollectorConfig, start_detached; "
+        "start_detached(CollectorConfig.model_validate_json(pathlib.Path(sys.argv[1]).read_text())); time.sleep(60)"
+    )
+    starter = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True
+    )
+    try:
+        until(lambda: collector_pid(device.outbox) is not None and read_status(device.outbox) is not None, 60)
+        os.killpg(starter.pid, signal.SIGKILL)
+        starter.wait()
+        pid = collector_pid(device.outbox)
+        until(lambda: read_status(device.outbox).uploaded == 40)
+        assert start_detached(config) == pid
+    finally:
+        assert stop_collector(device.outbox)

@@ -8,7 +8,6 @@ import pytest
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.manifest import manifest_bytes
-from tasks.adapters.releases import publish
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import (
@@ -38,6 +37,7 @@ from tasks.suggest import (
     suggest_from_files,
     traffic_from_file,
 )
+from tests.adapters.signing import publish
 from tests.tasks.stages import MODEL, NOON, a_batch, a_labelled_month, a_model, a_project, a_sample, box, label, seen
 from tests.tasks.test_evaluate import coco_files
 

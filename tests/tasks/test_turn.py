@@ -4,7 +4,6 @@ import pytest
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.bucket.folder import FolderStore
-from tasks.central import Central
 from tasks.core.entities import Turn
 from tasks.core.errors import BucketError
 from tasks.turn import check_bucket, newest_turn, open_turn, read_turns, recorded_batches, save_turn
@@ -56,18 +55,24 @@ def test_the_newest_of_many_turns_is_found_without_the_others(tmp_path, monkeypa
         assert calls.count("exists") <= 14
 
 
-def test_a_bucket_on_which_two_writers_would_both_win_is_refused_before_the_first_turn(tmp_path, monkeypatch):
-    """Later turns do not ask again; a bucket that is safe keeps nothing of the question."""
+def test_a_bucket_on_which_two_writers_would_both_win_is_refused(tmp_path, monkeypatch):
+    """One that is safe is tried once, and later turns do not try it again."""
     project = a_project(tmp_path)
-    check(project)
-    assert Central(project).bucket.list() == []
+    tried = []
 
     def overwrite(store: FolderStore, path: str, data: bytes) -> bool:  # as servers that ignore If-None-Match
+        tried.append(path)
         store.write(path, data)
         return True
 
+    safe = FolderStore.create
     monkeypatch.setattr(FolderStore, "create", overwrite)
-    with pytest.raises(BucketError, match="both win"):
+    with pytest.raises(BucketError, match="ignores conditional writes"):
         check(project)
-    save(project, Turn(number=1, started_at=NOON))
+    assert tried
+    monkeypatch.setattr(FolderStore, "create", safe)
     check(project)
+    tried.clear()
+    monkeypatch.setattr(FolderStore, "create", overwrite)
+    check(project)
+    assert tried == []

@@ -8,6 +8,6 @@ Keys are immutable but for the few that layout.py calls mutable. Whoever wants t
 
 from tasks.adapters.bucket.access import Bucket
 from tasks.adapters.bucket.lines import decode_lines, encode_lines
-from tasks.adapters.bucket.store import checked_key
+from tasks.adapters.bucket.store import TransientBucketError, checked_key
 
-__all__ = ["Bucket", "checked_key", "decode_lines", "encode_lines"]
+__all__ = ["Bucket", "TransientBucketError", "checked_key", "decode_lines", "encode_lines"]

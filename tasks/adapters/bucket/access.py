@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 import stamina
 from pydantic import BaseModel, ValidationError
 
+from tasks.adapters.bucket.conditional import check_conditional_writes
 from tasks.adapters.bucket.folder import FolderStore
 from tasks.adapters.bucket.lines import DecodedLines, decode_lines, encode_lines, problem_of
 from tasks.adapters.bucket.s3 import S3Store
@@ -31,14 +32,16 @@ from tasks.core.errors import BucketError, ObjectConflict, ObjectTooLong, Record
 RecordType = TypeVar("RecordType", bound=BaseModel)
 Result = TypeVar("Result")
 
-_ATTEMPTS = 4  # of one call, all of them within one timeout: a call that hangs is not repeated
+_ATTEMPTS = 4  # of one call
+_TRIED_FOR = 2.0  # s; a call that failed later is not repeated, so that an error comes within this and one timeout
 
 
 class Bucket:
     """The objects of one project in a bucket.
 
     url: `file:///folder` or `s3://bucket/prefix`. project: the first part of every key. timeout: seconds until a call
-    without an answer ends with a BucketError; calls that fail quickly are repeated within the same time.
+    without an answer ends with a BucketError; calls that fail within two seconds are repeated, so that with the default
+    an error comes within 10 s. Large objects have longer, in proportion to their size.
 
     Every method raises SettingsError for a key that leaves the project and BucketError, in one line and without
     secrets, when the bucket cannot be reached, read or written. Safe to share between threads and to pickle: only the
@@ -202,20 +205,12 @@ class Bucket:
             raise BucketError(f"{self.url_of(key)}: gives back other bytes than were written: use another bucket")
         self.remove(key)
 
-    def self_test_conditional_writes(self, prefix: str = "self-test") -> None:
-        """Refuse a bucket that ignores conditional writes: on it two writers of one number would both win."""
-        key = f"{prefix}/{secrets.token_hex(8)}.txt"
-        self.create(key, b"first\n")
-        try:
-            self.create(key, b"second\n")
-        except ObjectConflict:
-            return
-        finally:
-            self.remove(key)
-        raise BucketError(
-            f"{self._store.url_of(self.project)}: the server ignores conditional writes (If-None-Match), so two "
-            f"writers of one number would both win: use a server that honours them"
-        )
+    def check_conditional_writes(self) -> None:
+        """Refuse a bucket on which two writers of one number could both win; BucketError says why.
+
+        Once for a bucket: a marker remembers the outcome, so that every later call costs one read.
+        """
+        check_conditional_writes(self)
 
     # --- inside ------------------------------------------------------------------------------------------------------
 
@@ -251,7 +246,7 @@ class Bucket:
         for attempt in stamina.retry_context(
             on=TransientBucketError,
             attempts=_ATTEMPTS,
-            timeout=self.timeout,
+            timeout=min(_TRIED_FOR, self.timeout),
             wait_initial=0.1,
             wait_max=1.0,
             wait_jitter=0.2,

@@ -2,8 +2,9 @@
 
 Every call has a timeout (a PUT that waits for `100 Continue` has none of its own), no layer below retries (the
 defaults made 25 requests of one PUT), listings are never cached, and a body is read from one request, so that two
-versions of a key are never spliced. Credentials come from the environment as botocore finds them and stay in s3fs:
-nothing here logs, prints or pickles a filesystem.
+versions of a key are never spliced. Credentials are found by botocore, in the environment or a file of shared
+credentials, and stay in s3fs: nothing here logs, prints or pickles a filesystem. When they are refused the next call
+looks for them anew, so that a file that was renewed (`AWS_SHARED_CREDENTIALS_FILE`) needs no restart.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +22,8 @@ from typing import Any
 from tasks.adapters.bucket.store import SLOWEST_LINK, TransientBucketError
 from tasks.core.errors import BucketError, ObjectMissing
 
-_PIECE = 256 * 2**10  # bytes; each piece must come within the timeout, so the slowest link is 32 KiB/s
+_PIECE = 256 * 2**10  # bytes read at once, at most
+_SLOWEST_READ = 16 * 2**10  # bytes/s; a body of n bytes may take n / _SLOWEST_READ longer than an empty one
 _BUSY = {
     "SlowDown",
     "InternalError",
@@ -39,8 +42,19 @@ _ADVICE = {
     "403": "check the credentials and their rights",
     "InvalidAccessKeyId": "check the credentials in the environment",
     "SignatureDoesNotMatch": "check the credentials in the environment",
-    "ExpiredToken": "renew the credentials in the environment",
+    "ExpiredToken": "renew the credentials",
     "RequestTimeTooSkewed": "this machine's clock differs from the server's: set the clock",
+    "QuotaExceeded": "its quota is used up: raise it, or remove what is not needed",
+}
+_CREDENTIALS_REFUSED = {
+    "AccessDenied",
+    "401",
+    "403",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "TokenRefreshRequired",
 }
 
 
@@ -52,6 +66,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self._timeout = timeout
         self._filesystem: Any = None
+        self._opened_at = 0.0
         self._process = 0
         self._opening = threading.Lock()
 
@@ -77,9 +92,11 @@ class S3Store:
         from fsspec.asyn import sync
 
         with self._errors(path, "read"):
-            body = self._call("get_object", Key=self._prefix + path)["Body"]
+            deadline = time.monotonic() + self._timeout
+            answer = self._call("get_object", Key=self._prefix + path)
+            body, deadline = answer["Body"], deadline + answer["ContentLength"] / _SLOWEST_READ
             try:
-                while piece := sync(self._s3.loop, body.read, _PIECE, timeout=self._timeout):
+                while piece := sync(self._s3.loop, body.read, _PIECE, timeout=self._left(deadline)):
                     yield piece
             finally:
                 body.close()
@@ -137,7 +154,7 @@ class S3Store:
             self._filesystem, self._opening, self._process = None, threading.Lock(), os.getpid()
         with self._opening:
             if self._filesystem is None:
-                self._filesystem = self._opened()
+                self._filesystem, self._opened_at = self._opened(), time.monotonic()
             return self._filesystem
 
     def _opened(self) -> Any:
@@ -164,6 +181,10 @@ class S3Store:
     def _call(self, method: str, **arguments: Any) -> Any:
         return self._s3.call_s3(method, Bucket=self._bucket, timeout=self._timeout, **arguments)
 
+    def _left(self, deadline: float) -> float:
+        """Seconds that the next piece of a body may take, however it drips."""
+        return max(0.01, min(self._timeout, deadline - time.monotonic()))
+
     def _full(self, path: str) -> str:
         return f"{self._bucket}/{self._prefix}{path}"
 
@@ -178,14 +199,15 @@ class S3Store:
         import botocore.exceptions  # type: ignore[import-untyped]
         import botocore.parsers  # type: ignore[import-untyped]
 
-        where = f"{self.url_of(path)}: cannot be {verb}"
+        where, began = f"{self.url_of(path)}: cannot be {verb}", time.monotonic()
         try:
             yield
         except (TimeoutError, asyncio.TimeoutError):  # two types before Python 3.11
             raise TransientBucketError(
                 f"{where}: no answer within {self._timeout:.0f} s: check the network and the endpoint"
             ) from None
-        except botocore.exceptions.NoCredentialsError:
+        except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError):
+            self._look_for_credentials(began)
             raise BucketError(f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
         except (
             botocore.exceptions.HTTPClientError,
@@ -200,7 +222,15 @@ class S3Store:
         except botocore.exceptions.BotoCoreError as error:
             raise BucketError(f"{where}: {type(error).__name__}: check the endpoint and the environment") from None
         except OSError as error:
+            if _code_of(error) in _CREDENTIALS_REFUSED:
+                self._look_for_credentials(began)
             raise self._refusal(error, path, where) from None
+
+    def _look_for_credentials(self, began: float) -> None:
+        """Have the next call open a new session, unless another thread has done so since `began`."""
+        with self._opening:
+            if self._opened_at < began:
+                self._filesystem = None  # closes itself when the last call that uses it has ended
 
     def _refusal(self, error: OSError, path: str, where: str) -> BucketError:
         """What the server's answer means."""

@@ -17,6 +17,7 @@ from tasks.adapters.camera.files import ImageFolder, VideoFile
 from tasks.adapters.camera.images import MAX_IMAGE_PIXELS, decode_image, encoded_size, read_image
 from tasks.adapters.camera.live import NetworkCamera, Webcam
 from tasks.adapters.camera.source import NarrowedSource, Source, Timeline
+from tasks.adapters.secrets import expanded
 from tasks.core.errors import SourceUnavailable
 from tasks.core.settings import CameraSettings
 
@@ -54,7 +55,8 @@ def open_source(
     own rate or one image a second. Live cameras ignore them. settings: frame rate, region, masks and time limits of
     the camera; its name and source are those given here.
 
-    Raises SourceUnavailable, one line, for what cannot be opened; SettingsError for times that make no sense. A live
+    Raises SourceUnavailable, one line, for what cannot be opened; SettingsError for times that make no sense, and for
+    a secret that an rtsp:// address names by `${NAME}` and that is not set. A live
     camera is connected when it is iterated, so that a device starts while its camera is still away.
     """
     scheme, separator, _ = source.partition("://")
@@ -65,7 +67,7 @@ def open_source(
         simulated: Source = simulation.open_source(source, camera, start=start, time_scale=time_scale)
         return NarrowedSource.of(simulated, settings)
     if separator and scheme in ("rtsp", "rtsps"):
-        return NetworkCamera(source, camera, settings)
+        return NetworkCamera(expanded(source), camera, settings)
     if separator or not source:
         raise SourceUnavailable(
             f"camera {camera}: {scheme + separator!r} is no source: pass a video file, a folder, a webcam number or rtsp://"

@@ -141,6 +141,11 @@ class Detector:
         has_area = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
         return detections if has_area.all() else detections[has_area]
 
+    def interrupt(self) -> None:
+        """From any thread: end a run of the model that does not end by itself. From then on this detector fails."""
+        if self._model is not None:
+            self._model.file.run_options.terminate = True
+
     def raw_output(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """A copy of the model's output for a frame, to compare with one that was stored; empty for the stub."""
         if self._model is None:

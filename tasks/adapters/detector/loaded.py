@@ -130,6 +130,6 @@ def _bound(file: ModelFile, images: NDArray[Any], outputs: NDArray[Any]) -> ort.
 
 def _run(file: ModelFile, binding: ort.IOBinding) -> None:
     try:
-        file.session.run_with_iobinding(binding)
+        file.session.run_with_iobinding(binding, file.run_options)
     except ORT_ERRORS as error:
         raise ModelError(f"{file.where}: the model failed on a frame: {first_line(error)}") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class ModelFile:
     image_size: (height, width) of the input. output_shape: as it really comes out for one image, batch included.
     batch: how many images it is run on at once at most. provider: what computes; passed_over: why it is none of those
     that were asked for before it. names: class names by the model's class id, None where the file has none. metadata:
-    as the exporter wrote it.
+    as the exporter wrote it. run_options: of every run; its `terminate` ends one that does not end by itself.
     """
 
     where: str
@@ -50,6 +50,7 @@ class ModelFile:
     passed_over: tuple[str, ...]
     names: tuple[str, ...] | None
     metadata: Mapping[str, Any]
+    run_options: ort.RunOptions = field(default_factory=ort.RunOptions)
 
 
 def read_model(path: str | Path, threads: int = 0, providers: Sequence[str] = ("cpu",), batch: int = 1) -> ModelFile:

@@ -1,22 +1,53 @@
-"""Releases: central publishes them, devices fetch, check and install them.
+"""Releases: central signs and publishes them, devices verify, try and install them. RELEASES.md says what it all means.
 
-publish(bucket, release)                                       # central: the next number of its group
-release = latest_release(bucket, "yard", after=3)              # device: is there anything newer?
-installed = install(bucket, release, Path("outbox/installed")) # fetched, verified, smoke-tested
-installed = installed_release(Path("outbox/installed"))        # what a restart finds
+publisher = Publisher(bucket, read_keys(Path("keys"), "yard"))       # central
+publisher.publish(release)                                           # the next number of its group, signed
+trusted = TrustedReleases(bucket, folder, root)                      # device: what the project's keys have signed
+number = trusted.newest("all")                                       # one small GET when nothing is new
+installed = install(trusted, trusted.release("all", number), folder) # fetched, verified, smoke-tested
+installed = installed_release(folder)                                # what a restart finds
 """
 
-from tasks.adapters.releases.install import InstalledRelease, go_back, install, installed_release
-from tasks.adapters.releases.publish import latest_release, publish, read_release
-from tasks.adapters.releases.smoke import smoke_test
+from tasks.adapters.releases.install import DeviceModel, install
+from tasks.adapters.releases.installed import (
+    InstalledRelease,
+    ended,
+    go_back,
+    installed_release,
+    passed,
+    refuse,
+    refused,
+    started,
+)
+from tasks.adapters.releases.keys import SigningKeys, create_keys, read_keys
+from tasks.adapters.releases.metadata import ROLES
+from tasks.adapters.releases.publish import Publisher
+from tasks.adapters.releases.signed import latest_release, read_release
+from tasks.adapters.releases.smoke import Answer, Limits, smoke_test, try_model
+from tasks.adapters.releases.trusted import MetadataExpired, TrustedReleases
 
 __all__ = [
+    "ROLES",
+    "Answer",
+    "DeviceModel",
     "InstalledRelease",
+    "Limits",
+    "MetadataExpired",
+    "Publisher",
+    "SigningKeys",
+    "TrustedReleases",
+    "create_keys",
+    "ended",
     "go_back",
     "install",
     "installed_release",
     "latest_release",
-    "publish",
+    "passed",
+    "read_keys",
     "read_release",
+    "refuse",
+    "refused",
     "smoke_test",
+    "started",
+    "try_model",
 ]

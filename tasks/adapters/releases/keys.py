@@ -27,7 +27,7 @@ from tuf.api.metadata import Metadata, Root
 from tuf.api.metadata import Role as RoleKeys
 
 from tasks.adapters.outbox import sync_folder, write_durably
-from tasks.adapters.releases.metadata import PROJECT, ROLES, Role, expires, parse, project_of
+from tasks.adapters.releases.metadata import PROJECT, ROLES, AnyRole, Role, expires, parse, project_of
 from tasks.core import layout
 from tasks.core.errors import SettingsError
 
@@ -64,7 +64,7 @@ class SigningKeys:
         found = (folder or self.folder).glob(f"{role}-*.pem")
         return [signer for signer in map(_read_key, sorted(found)) if signer.public_key.keyid in named]
 
-    def sign(self, role: Role, metadata: Metadata[Root] | Metadata) -> bytes:  # type: ignore[type-arg]
+    def sign(self, role: Role, metadata: Metadata[AnyRole]) -> bytes:
         """The metadata with the role's signatures, as it is stored. Raises SettingsError without its keys."""
         signers = self.signers(role)
         if len(signers) < self.root.roles[role].threshold:
@@ -194,7 +194,7 @@ def _new_key(folder: Path, role: Role) -> CryptoSigner:
 
 def _read_key(path: Path) -> CryptoSigner:
     try:
-        return CryptoSigner(load_pem_private_key(path.read_bytes(), None))  # type: ignore[arg-type]
+        return CryptoSigner(load_pem_private_key(path.read_bytes(), None))
     except (OSError, ValueError, TypeError) as error:
         raise SettingsError(f"{path}: is no private key ({type(error).__name__}): put it back from a copy") from None
 

@@ -18,17 +18,21 @@ POINTER_FILE = "current.json"
 ModelClasses = tuple[str, ...] | str | None
 
 
-class Pointer(Record):
-    """What `current.json` holds. The class names are those of a model file that has none itself."""
+class Held(Record):
+    """A release that is on the disk. The class names are those of a model file that has none itself."""
 
-    current: Release | None = None
+    release: Release
     model_classes: ModelClasses = None
-    previous: Release | None = None
-    previous_model_classes: ModelClasses = None
-    on_probation: bool = Field(False, description="the current release has not kept to its limits for long enough yet")
-    previous_on_probation: bool = False
-    running: bool = Field(False, description="a process has the current release in force and has not ended in order")
-    deaths: int = Field(0, ge=0, description="processes that have ended otherwise within its probation")
+    on_probation: bool = Field(True, description="it has not kept to its limits for long enough yet")
+
+
+class Pointer(Record):
+    """What `current.json` holds."""
+
+    current: Held | None = None
+    previous: Held | None = Field(None, description="what the device goes back to")
+    running: bool = Field(False, description="a process began with what is held here and has not ended in order")
+    deaths: int = Field(0, ge=0, description="processes that died within the current release's probation")
     refused_number: int = 0
     refused_reason: str = ""
 
@@ -45,6 +49,7 @@ def read_pointer(folder: Path) -> Pointer:
 
 
 def write_pointer(folder: Path, pointer: Pointer) -> None:
+    """Raises BucketError when the disk does not take it: what follows is tried again."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_checked(folder / POINTER_FILE, pointer.to_json())

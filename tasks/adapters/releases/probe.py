@@ -1,4 +1,4 @@
-"""A model's outputs on the probe frames: stored in its release where it is published, compared where it is installed."""
+"""A model's outputs on the probe frames: stored in its release when it is published, compared when it is installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def probe(detector: Detector) -> Probe:
         pixels = probe_frame(height, width)
         output = detector.raw_output(pixels).ravel()
         detections = detection_records(detector.detect(pixels))[:DETECTIONS]
-        values = tuple(float(value) for value in output[_spread(output.size)])
+        values = tuple(float(f"{value:.6g}") for value in output[_spread(output.size)])
         frames.append(
             ProbeFrame(height=height, width=width, values=values, size=output.size, detections=tuple(detections))
         )
@@ -83,12 +83,12 @@ def _without_counterpart(
             if other.class_name == detection.class_name
             and abs(other.confidence - detection.confidence) <= tolerance.confidence
         ]
-        if not near or _overlaps(detection, near).max() < tolerance.iou:
+        if not near or float(_overlaps(detection, near).max()) < tolerance.iou:
             return detection
     return None
 
 
 def _overlaps(detection: Detection, others: Sequence[Detection]) -> NDArray[np.float64]:
     boxes = np.array([other.xyxy for other in others], np.float64)
-    overlaps: NDArray[np.float64] = iou_matrix(np.array([detection.xyxy], np.float64), boxes)[0].astype(np.float64)
+    overlaps: NDArray[np.float64] = iou_matrix(np.array([detection.xyxy], np.float64), boxes)[0]
     return overlaps

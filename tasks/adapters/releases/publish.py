@@ -22,7 +22,7 @@ from tuf.api.metadata import Metadata, MetaFile, Snapshot, TargetFile, Targets, 
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.releases.keys import SigningKeys, new_root, remove_replaced_keys
-from tasks.adapters.releases.metadata import LIFETIMES, SIGNED_AT, Role, expires, is_past_half
+from tasks.adapters.releases.metadata import LIFETIMES, SIGNED_AT, Role, expires, is_past_half, numbers_of
 from tasks.adapters.releases.signed import Signed, load_signed, load_timestamp, read_release, signed_at
 from tasks.core import layout
 from tasks.core.entities import STUB, Release, format_utc
@@ -59,6 +59,12 @@ class Publisher:
     def newest(self, group: str) -> Release | None:
         """The newest signed release of a group."""
         return load_signed(self._bucket, self._keys).newest(self._bucket, group)
+
+    def last(self, group: str, count: int) -> list[Release]:
+        """The last releases of a group as they were signed, newest first."""
+        signed = load_signed(self._bucket, self._keys)
+        numbers = numbers_of(signed.targets, group)[::-1] if signed.targets else []
+        return [signed.release(self._bucket, group, number) for number in numbers[:count]]
 
     def release(self, group: str, number: int) -> Release:
         """A release as it was signed. Raises ReleaseRefused when there is none, or its record is another one."""

@@ -172,7 +172,7 @@ class TrustedReleases:
     def _check_not_expired(self) -> None:
         now = datetime.now(timezone.utc)
         roots = [data for _, data in sorted(self._trusted.roots.items())]
-        dates = {"root": parse(Root, roots[-1].encode() if roots else self._given).signed.expires}
+        dates: dict[str, datetime] = {"root": parse(Root, roots[-1].encode() if roots else self._given).signed.expires}
         for role, kind in _KINDS:
             dates[role] = parse(kind, getattr(self._trusted, role).encode()).signed.expires
         role = min(dates, key=lambda name: dates[name])

@@ -100,7 +100,7 @@ class SimulatedSource(ClosableSource):
         super().__init__(camera)
         self._clock = WorldClock(options["clock"]) if options.get("clock") else None
         self._first = _number(options, "first", 0, int, source)
-        self._pace = _number(options, "pace", 0.0, float, source)
+        self._frames_a_second = _number(options, "pace", 0.0, float, source)
 
     @property
     @abstractmethod
@@ -116,9 +116,9 @@ class SimulatedSource(ClosableSource):
         for index in count(self._first) if self.frames is None else range(self._first, self.frames):
             if self._clock is not None and not self._clock.wait_for(index, self._closed):
                 return
-            if self._pace > 0:
+            if self._frames_a_second > 0:
                 self._closed.wait(max(0.0, due - time.monotonic()))
-                due = max(due, time.monotonic()) + 1 / self._pace
+                due = max(due, time.monotonic()) + 1 / self._frames_a_second
             if self._closed.is_set():
                 return
             frame = self.frame(index)

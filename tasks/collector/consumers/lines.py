@@ -147,7 +147,10 @@ class LineFile:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is no regular file", str(self._path))
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(errno.EBUSY, "another one writes to it", str(self._path)) from None
         start = max(0, status.st_size - _TAIL_BYTES)
         tail = os.pread(descriptor, _TAIL_BYTES, start)
         whole = start + tail.rfind(b"\n") + 1

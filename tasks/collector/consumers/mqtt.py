@@ -37,8 +37,9 @@ class MqttThread(ConsumerThread):
         client_id: str,
         secret_of: Callable[[str], str | None],
     ) -> None:
-        """client_id: unique at the broker, which ends the older of two connections with the same one. secret_of: gives user and password by
-        the names that the settings have for them; none: no such thing.
+        """client_id: unique at the broker, which ends the older of two connections with the same one.
+
+        secret_of: gives user and password by the names that the settings have for them; none: there is no such secret.
         """
         super().__init__(label, settings, tell_drop, tell_error)
         self._settings = settings

@@ -111,6 +111,7 @@ class TimedHandler(BaseHTTPRequestHandler):
     """One connection, a request at a time. The whole of a request has to be there within `seconds`."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # an answer's head and content are two packets; the second would wait 40 ms
     seconds: float
     server: Connections
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from tasks.core.entities.base import STUB, Record, UtcTime
 from tasks.core.entities.detections import Detection
-from tasks.core.settings import Fraction, SamplingSettings, Thresholds
+from tasks.core.settings import Fraction, Probation, SamplingSettings, Thresholds
 
 
 class ModelVersion(Record):
@@ -43,23 +43,6 @@ class Verdict(Record):
     numbers: dict[str, float] = {}
     images_needed: int | None = Field(None, description="test images that would settle an inconclusive verdict")
     decided_at: UtcTime
-
-
-class Probation(Record):
-    """What a new release must keep to on a device's own frames; the device goes back by itself where it does not."""
-
-    frames: int = Field(100, ge=1, description="of the device, over all cameras, that it lasts")
-    error_rate: float = Field(0.05, gt=0, le=1, description="share of `frames` whose failure ends it")
-    latency_factor: float | None = Field(
-        5.0, gt=1, description="median time a frame, times the last release's; none: any"
-    )
-    latency_seconds: float | None = Field(
-        None, gt=0, description="median time of the model a frame at most, s; none: any"
-    )
-    least_detections: float = Field(0.0, ge=0, description="a frame, from the confidence floor up, in the mean")
-    most_detections: float = Field(250.0, gt=0, description="a frame, from the confidence floor up, in the mean")
-    hang_seconds: float = Field(20.0, gt=0, description="longest wait for the model's answer on one frame, s")
-    deaths: int = Field(3, ge=1, description="ends of the whole process, other than in order, that end it")
 
 
 class Tolerance(Record):

@@ -45,8 +45,9 @@ class Hours:
         if self.hour is not None and hour > self.hour:
             if self._is_whole:
                 self._learn(self.hour, self._hour_frames, self._hour_misses)
-            for skipped in range(self.hour + 1, min(hour, self.hour + HOURS)):
-                self._learn(skipped, 0.0, 0.0)
+            if hour - self.hour <= HOURS:  # a longer pause is another clock, or a holiday
+                for skipped in range(self.hour + 1, hour):
+                    self._learn(skipped, 0.0, 0.0)
         self._is_whole = self.hour is not None and hour > self.hour
         self.hour, self._hour_frames, self._hour_misses = hour, 0.0, 0.0
 
@@ -71,11 +72,18 @@ class Hours:
     @property
     def frames_a_day(self) -> float:
         """Frames that a day has; hours that are not known are like what has been seen."""
+        return max(sum(self.frames()), self._usual_frames)
+
+    @property
+    def _usual_frames(self) -> float:
+        """Frames an hour while there are any; at least one, and one a second where nothing is known."""
         if not self._run_seconds:
-            return RUN_SECONDS  # nothing is known: one a second
-        an_hour = max(1.0, self._run_frames - 1) / self._run_seconds * HOUR_SECONDS
-        known = [frames for frames in self._frames if frames is not None]
-        return max(sum(known) + (HOURS - len(known)) * an_hour, an_hour, 1.0)
+            return HOUR_SECONDS
+        return max(1.0, max(1.0, self._run_frames - 1) / self._run_seconds * HOUR_SECONDS)
+
+    def frames(self) -> list[float]:
+        """(24,) the frames of each hour."""
+        return [self._usual_frames if frames is None else frames for frames in self._frames]
 
     def weights(self) -> list[float]:
         """(24,) how the day's budget is spread over its hours: by the misses expected in them; any unit."""

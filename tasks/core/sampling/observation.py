@@ -44,7 +44,7 @@ class Decision:
     had room. tags: of the settings and of all matched strategies. batch: its name, empty when the frame is not kept.
     probability: how likely this frame was to be kept, before its draws. random_slice: the exploration draw hit, so that
     the frame may serve test and calibration. outcome: one of few phrases, fit to be counted. why: makes the `reason`,
-    which nobody asks of 99 frames in 100.
+    which nobody asks of 99 frames in 100. is_repeat: the frame is a near-duplicate, or in a cooldown.
     """
 
     kept: bool
@@ -56,6 +56,7 @@ class Decision:
     random_slice: bool
     outcome: str
     why: Callable[[], str] = field(compare=False, repr=False)
+    is_repeat: bool = False
 
     @property
     def reason(self) -> str:

@@ -20,7 +20,7 @@ DAY_SECONDS = HOURS * HOUR_SECONDS
 
 SLACK = 0.03  # of the budget: an hour that is so far off its plan is corrected by a factor of e
 LEAST_SLACK = 1.0  # images
-LARGEST_RAISE = 2.0  # of the correction's logarithm
+LARGEST_RAISE = 3.0  # of the correction's logarithm
 LARGEST_CUT = 8.0
 STOP = 5.0  # ahead of its plan by so many slacks, an hour keeps nothing but exploration
 CARRIED_OVER = 0.9  # of the correction, into the next hour
@@ -193,14 +193,23 @@ class RateController:
         return max(0.0, self._strategy.images_a_day - self._spent.get(self._day, 0.0))
 
     def _planned_pace(self, time: float) -> float:
-        """Images a second in the hour that `time` lies in: its share of what is left, among the rest of the day."""
-        weights = self._hours.weights()
+        """Images a second in the hour that `time` lies in.
+
+        What exploration will draw from it, and its share of what is left beside exploration for the rest of the day.
+        """
+        weights, frames, explored = self._hours.weights(), self._hours.frames(), self._planned_exploration()
         into_day = time % DAY_SECONDS / HOUR_SECONDS
         hour = min(int(into_day), HOURS - 1)
-        rest = (hour + 1 - into_day) * weights[hour] + sum(weights[hour + 1 :])
+        now = hour + 1 - into_day  # the share of the hour that is left
+
+        left = self._left() - explored * (now * frames[hour] + sum(frames[hour + 1 :]))
         usual = self._strategy.images_a_day / sum(weights)
-        by_weight = min(self._left() / rest, CATCH_UP * usual) if rest > 0 else CATCH_UP * usual
-        return by_weight * weights[hour] / HOUR_SECONDS
+        by_weight = min(max(0.0, left) / (now * weights[hour] + sum(weights[hour + 1 :])), CATCH_UP * usual)
+        return (explored * frames[hour] + by_weight * weights[hour]) / HOUR_SECONDS
+
+    def _planned_exploration(self) -> float:
+        """e, by what is known now."""
+        return min(1.0, self._strategy.exploration * self._strategy.images_a_day / self._hours.frames_a_day)
 
     # --- the minimum -------------------------------------------------------------------------------------------------
 
@@ -211,11 +220,10 @@ class RateController:
     def _settle(self) -> None:
         """Set the minimum, and the exploration, by what is known now."""
         self._settled_at = self._clock
-        share, budget = self._strategy.exploration, self._strategy.images_a_day
-        self._exploration = min(1.0, share * budget / self._hours.frames_a_day)
+        self._exploration = self._planned_exploration()
         sightings = self._pace * self._tail.seconds * math.exp(self._corrected())
         is_learning = not len(self._tail) and self._tail.seconds < LEARNING_SECONDS
-        if share == 1 or is_learning or not sightings or not self._left() or self._ahead_of_plan() > STOP:
+        if is_learning or not sightings or not self._left() or self._ahead_of_plan() > STOP:
             self.minimum, self.tie_probability = None, 0.0
         else:
             self.minimum, self.tie_probability = self._tail.level(sightings)

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.core.duplicates import ObjectsState, RecentFrames, RecentState, Repeat, StaticObjects
+from tasks.core.entities import TrafficRecord
 from tasks.core.entities.base import Record, to_utc
 from tasks.core.errors import RecordInvalid
 from tasks.core.limits import REMEMBERED_BATCHES, Credits, CreditState, RecentCounts, Windows, batch_name, windows_of
@@ -22,8 +23,10 @@ from tasks.core.sampling.observation import Decision, Observation
 from tasks.core.sampling.rate import RateController, RateState
 from tasks.core.sampling.reasons import Candidate, Seen
 from tasks.core.sampling.strategies import StrategyTable
-from tasks.core.settings import AnyStrategy, ExpectedMisses, RandomSampling, SamplingSettings
+from tasks.core.settings import AnyStrategy, CloseToThreshold, ExpectedMisses, RandomSampling, SamplingSettings
+from tasks.core.traffic import TRAFFIC_LOG, TrafficLog, TrafficState
 
+_DOUBTFUL = (CloseToThreshold, ExpectedMisses)  # what keeps a frame for the sake of single detections
 Draw = Callable[[str], float]  # strategy name -> a fraction in [0, 1)
 
 
@@ -31,7 +34,7 @@ class SamplerState(Record):
     """What a sampler knows of the past, as JSON.
 
     credits: by strategy and window. batches: images a batch. recent: the last kept frames. objects: what earned samples
-    today. rate: of the strategy that keeps a budget.
+    today. rate: of the strategy that keeps a budget. traffic: the bytes of the traffic log.
     """
 
     credits: CreditState = {}
@@ -39,6 +42,7 @@ class SamplerState(Record):
     recent: RecentState = {}
     objects: ObjectsState = {}
     rate: RateState | None = None
+    traffic: TrafficState = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class Sampler:
         self._exploration = settings.exploration_strategy
         self._past_rate = past.rate  # kept for settings that bring the budget back
         self._rate = _rate_controller(settings, past.rate)
+        self._traffic = TrafficLog(settings, past.traffic)
         self._table = StrategyTable(settings, ())
 
     def decide(self, observation: Observation) -> Decision:
@@ -113,6 +118,17 @@ class Sampler:
         self._take(observation, case, won, charged)
         return self._kept(case, won, charged)
 
+    def traffic_record(self, observation: Observation, decision: Decision, model_version: str) -> TrafficRecord | None:
+        """The line of the traffic log for a frame that was decided, whether or not it is kept; None when it has none.
+
+        The log is a uniform sample of all frames after duplicates; a stub's confidences mean nothing.
+        """
+        if observation.is_stub or decision.is_repeat:
+            return None
+        drawn = self._draws(observation)(TRAFFIC_LOG)
+        moment = to_utc(observation.captured_at)
+        return self._traffic.record_of(observation.camera, moment, observation.detections, drawn, model_version)
+
     def state(self) -> dict[str, Any]:
         """What a restart needs, as JSON types; its size is bounded."""
         state = SamplerState(
@@ -121,6 +137,7 @@ class Sampler:
             recent=self._recent.state(),
             objects=self._objects.state(),
             rate=self._past_rate if self._rate is None else self._rate.state(),
+            traffic=self._traffic.state(),
         )
         return state.model_dump(mode="json")
 
@@ -145,8 +162,11 @@ class Sampler:
             repeat=repeat,
             seen=seen,
             candidates=self._candidates(seen, batch, windows),
-            draw=draws_of(self.seed, observation.device or self.device, observation.camera, observation.frame),
+            draw=self._draws(observation),
         )
+
+    def _draws(self, observation: Observation) -> Draw:
+        return draws_of(self.seed, observation.device or self.device, observation.camera, observation.frame)
 
     def _look(self, observation: Observation, moment: datetime) -> Seen:
         """What the strategies see; the table is laid out anew only when the class names change."""
@@ -154,7 +174,7 @@ class Sampler:
         if class_names is not self._table.class_names and class_names != self._table.class_names:
             self._table = StrategyTable(self.settings, class_names)
         sight, objects = self._table.look(observation), 0
-        if self._table.is_doubtful(sight):  # only then can objects that are used up make a difference
+        if self._objects.are_used_up(observation.camera, moment) and self._table.is_doubtful(sight):
             used_up = self._objects.used_up(observation.camera, moment, observation.detections)
             if used_up is not None:
                 sight, objects = self._table.look(observation, used_up), int(used_up.sum())
@@ -162,8 +182,9 @@ class Sampler:
 
     def _candidates(self, seen: Seen | None, batch: str, windows: Windows) -> list[Candidate]:
         """The strategies, in their order, that may keep the frame; of a near-duplicate the exploration alone."""
-        candidates = []
+        candidates: list[Candidate] = []
         fits = None if seen is None else self._table.fits(seen.sight.counts)
+        is_full = self._batch_is_full(batch)
         for row, strategy in enumerate(self.settings.sampling_strategies):
             if strategy is self._exploration:
                 candidates.append(Candidate(strategy, self._share(strategy), explores=True))
@@ -172,9 +193,10 @@ class Sampler:
             if isinstance(strategy, ExpectedMisses):
                 chance = self._budgeted(seen.sight.expected_misses)
                 if chance > 0:
-                    candidates.append(Candidate(strategy, chance, self._has_room(strategy, batch, windows)))
+                    candidates.append(Candidate(strategy, chance, not is_full and self._has_credit(strategy, windows)))
             elif fits[row] and strategy is not self._exploration:
-                candidates.append(Candidate(strategy, strategy.probability, self._has_room(strategy, batch, windows)))
+                has_room = not is_full and self._has_credit(strategy, windows)
+                candidates.append(Candidate(strategy, strategy.probability, has_room))
         return candidates
 
     def _share(self, exploration: RandomSampling | ExpectedMisses) -> float:
@@ -186,8 +208,8 @@ class Sampler:
     def _budgeted(self, expected_misses: float | None) -> float:
         return 0.0 if self._rate is None or expected_misses is None else self._rate.chance(expected_misses)
 
-    def _has_room(self, strategy: AnyStrategy, batch: str, windows: Windows) -> bool:
-        return not self._batch_is_full(batch) and not self._credits.exhausted(strategy.name, strategy.limits, windows)
+    def _has_credit(self, strategy: AnyStrategy, windows: Windows) -> bool:
+        return not strategy.limits or self._credits.exhausted(strategy.name, strategy.limits, windows) is None
 
     def _batch_is_full(self, batch: str) -> bool:
         maximum = self.settings.batching_strategy.max_batch_images
@@ -201,7 +223,7 @@ class Sampler:
         self._recent.remember(
             observation.camera, observation.frame, case.moment, observation.image_hash, observation.detections
         )
-        if any(one.has_room and not one.explores for one in won):  # the random slice is exempt
+        if any(one.has_room and not one.explores and isinstance(one.strategy, _DOUBTFUL) for one in won):
             rows = self._table.doubtful(observation)
             self._objects.earned(observation.camera, case.moment, observation.detections[rows])
 
@@ -218,13 +240,14 @@ class Sampler:
             random_slice=any(one.explores for one in won),
             outcome=reasons.KEPT,
             why=partial(reasons.kept, charged, case.seen, case.draw, case.batch, case.repeat),
+            is_repeat=case.repeat is not None,
         )
 
     def _left(self, case: _Case, won: Sequence[Candidate]) -> Decision:
         """Why not? What will have changed by the time that somebody asks is written down at once."""
         if case.repeat:
             repeat = case.repeat
-            return _left(repeat.kind, lambda: f"{repeat.kind}: {repeat.detail}", case.probability, won)
+            return _left(repeat.kind, lambda: f"{repeat.kind}: {repeat.detail}", case.probability, won, is_repeat=True)
         if won and self._batch_is_full(case.batch):
             maximum = self.settings.batching_strategy.max_batch_images or 0
             full = partial(reasons.batch_full, case.batch, self._batches.of(case.batch), maximum)
@@ -235,6 +258,7 @@ class Sampler:
         lost = [one for one in case.candidates if not one.explores and not isinstance(one.strategy, RandomSampling)]
         if lost:
             return _left(reasons.DRAW_LOST, partial(reasons.draw_lost, lost, case.draw), case.probability)
+        assert case.seen is not None  # it is no near-duplicate
         nothing = partial(reasons.no_match, case.seen, case.candidates, case.draw)
         return _left(reasons.NO_MATCH, nothing, case.probability)
 
@@ -269,7 +293,14 @@ def inclusion_probability(probabilities: Sequence[float]) -> float:
     return 1.0 - math.prod(1.0 - probability for probability in probabilities)
 
 
-def _left(outcome: str, why: Callable[[], str], probability: float, won: Sequence[Candidate] = ()) -> Decision:
+def _left(
+    outcome: str,
+    why: Callable[[], str],
+    probability: float,
+    won: Sequence[Candidate] = (),
+    *,
+    is_repeat: bool = False,
+) -> Decision:
     return Decision(
         kept=False,
         strategy=None,
@@ -280,6 +311,7 @@ def _left(outcome: str, why: Callable[[], str], probability: float, won: Sequenc
         random_slice=False,
         outcome=outcome,
         why=why,
+        is_repeat=is_repeat,
     )
 
 

@@ -1,9 +1,9 @@
 """Which value do so many of the latest frames exceed? A quantile of a stream, sharpest where few do.
 
-What is tracked is `m(x)`, a sum of a few fitted weights: many frames share a value, most have 0, and a day's budget asks
-for one frame in ten thousand. Trackers of a single quantile (P2, stochastic approximation) land between values that
-frames have, and move by steps that such a tail is too rare for. Here the values themselves are remembered, each with how
-often it was seen, so that a tie is known as one, and its share can be drawn.
+What is tracked is `m(x)`, a sum of a few fitted weights: many frames share a value, most have 0, and a day's budget
+asks for one frame in ten thousand. Trackers of a single quantile (P2, stochastic approximation) land between values
+that frames have, and move by steps for which such a tail is too rare. Here the values themselves are remembered, each
+with how often it was seen, so that a tie is known as one, and its share can be drawn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 
 from tasks.core.entities.base import Record
 
-HORIZON_SECONDS = 3 * 3600.0  # values are forgotten with this time constant
+HORIZON_SECONDS = 2 * 3600.0  # values are forgotten with this time constant
 CROWDED = 384  # values at most; then neighbours are merged
 RESOLUTION = 0.08  # neighbours hold together at most this share of what lies above them
 FORGOTTEN = 1e-3  # sightings that are left of a value when it is dropped
@@ -55,15 +55,15 @@ class Tail:
     def level(self, sightings: float) -> tuple[float, float]:
         """The value that was exceeded so often, and the share of its own sightings that makes up the rest.
 
-        Where not so many are remembered it is 0, of which nothing is asked.
+        Where not so many are remembered it is the lowest of all, with all of its sightings; without any it is 0.
         """
-        above = 0.0
+        above, value = 0.0, 0.0
         for value in sorted(self._seen, reverse=True):
             mass = self._seen[value] * self._unit
             if above + mass >= sightings:
                 return value, max(0.0, (sightings - above) / mass)
             above += mass
-        return 0.0, 0.0
+        return value, 1.0
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -74,16 +74,17 @@ class Tail:
     def _thin_out(self) -> None:
         """Drop what is forgotten, and merge neighbours far from the top.
 
-        A merged value is the lowest of its neighbours, and what lies above it is off by at most RESOLUTION.
+        A merged value is the mean of its neighbours, which hold too little to matter as ties.
         """
-        merged: list[list[float]] = []
+        merged: list[tuple[float, float]] = []
         above = 0.0  # sightings above the value that is being merged
         for value, mass in sorted(self._seen.items(), reverse=True):
             if mass * self._unit < FORGOTTEN:
                 continue
             if merged and merged[-1][1] + mass <= RESOLUTION * above:
-                merged[-1] = [value, merged[-1][1] + mass]
+                other, others = merged[-1]
+                merged[-1] = (other * others + value * mass) / (others + mass), others + mass
                 continue
             above += merged[-1][1] if merged else 0.0
-            merged.append([value, mass])
-        self._seen = {value: mass for value, mass in merged}
+            merged.append((value, mass))
+        self._seen = dict(merged)

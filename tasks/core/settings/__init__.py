@@ -11,7 +11,13 @@ from tasks.core.settings.base import (
     validated,
 )
 from tasks.core.settings.device import CameraSettings, DeviceSettings
-from tasks.core.settings.project import GateSettings, LabellingSettings, ProjectSettings, TrainingSettings
+from tasks.core.settings.project import (
+    GateSettings,
+    LabellingSettings,
+    Probation,
+    ProjectSettings,
+    TrainingSettings,
+)
 from tasks.core.settings.sampling import (
     AnyStrategy,
     BatchingStrategy,
@@ -45,6 +51,7 @@ __all__ = [
     "Limit",
     "Name",
     "Pixels",
+    "Probation",
     "ProjectSettings",
     "RandomSampling",
     "SamplingSettings",

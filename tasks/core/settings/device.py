@@ -132,6 +132,7 @@ class PipelineSettings(Settings):
     bucket: str = Field(description="file:///folder or s3://bucket/prefix")
     cameras: tuple[Name, ...] = Field((), description="names of the device's cameras; none: all of them")
     outbox_megabytes: int = Field(1024, ge=1, description="hard cap of its spool, MB")
+    trusted_root: str = Field("", description="root.json of that project's signing keys, as of the device")
 
 
 class DeviceSettings(Settings):
@@ -195,6 +196,7 @@ class DeviceSettings(Settings):
                         "pipelines": (),
                         "outbox": f"{self.outbox}/projects/{pipeline.project}",
                         "outbox_megabytes": pipeline.outbox_megabytes,
+                        "trusted_root": pipeline.trusted_root,
                     }
                 )
                 for pipeline in self.pipelines

@@ -40,6 +40,23 @@ class GateSettings(Settings):
     replicates: int = Field(1000, ge=100)
 
 
+class Probation(Settings):
+    """What a new release must keep to on a device's own frames; the device goes back by itself where it does not."""
+
+    frames: int = Field(100, ge=1, description="of the device, over all cameras, that it lasts")
+    error_rate: float = Field(0.05, gt=0, le=1, description="share of `frames` whose failure ends it")
+    latency_factor: float | None = Field(
+        5.0, gt=1, description="times the model's median time a frame before; none: any"
+    )
+    latency_seconds: float | None = Field(
+        None, gt=0, description="median time of the model a frame at most, s; none: any"
+    )
+    least_detections: float = Field(0.0, ge=0, description="a frame, from the confidence floor up, in the mean")
+    most_detections: float = Field(250.0, gt=0, description="a frame, from the confidence floor up, in the mean")
+    hang_seconds: float = Field(20.0, gt=0, description="longest wait for the model's answer on one frame, s")
+    deaths: int = Field(3, ge=1, description="ends of the whole process, other than in order, that end it")
+
+
 class LabellingSettings(Settings):
     """How labels are asked for."""
 
@@ -60,7 +77,7 @@ class ProjectSettings(Settings):
     model_classes: str | tuple[str, ...] | None = Field(
         None, description="class names of a model file without metadata: coco80 or a list"
     )
-    keys: str = Field("keys", description="local folder of the keys that sign releases; never in the bucket")
+    signing_keys: str = Field("keys", description="local folder of the keys that sign releases; never in the bucket")
     first_model: str = Field("stub", description="ONNX file that devices run until the loop has trained one, or stub")
     budget_images_a_day: int = Field(
         200, ge=1, description="labels that people can make, images a day over all devices"
@@ -77,5 +94,6 @@ class ProjectSettings(Settings):
     labelling: LabellingSettings = LabellingSettings()
     training: TrainingSettings = TrainingSettings()
     gate: GateSettings = GateSettings()
+    probation: Probation = Probation()
     review: bool = Field(True, description="keep a FiftyOne dataset in step")
     seed: int = 0

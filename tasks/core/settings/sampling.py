@@ -243,7 +243,7 @@ def _selected(strategy: Strategy) -> Collection[str]:
 
 
 def _refuse_misses_below_floor(strategy: ExpectedMisses, settings: SamplingSettings, where: str) -> Iterable[str]:
-    """A class whose threshold is at or below the floor has no expected misses; without any other class, it is an error."""
+    """A class whose threshold is at or below the floor has no expected misses; where all are, it is an error."""
     floor, thresholds = settings.confidence_floor, settings.thresholds
     weighted = [name for name, weights in strategy.weights.items() if any(weights)]
     below = sorted(name for name in weighted if thresholds.get(name, DEFAULT_THRESHOLD) <= floor)
@@ -254,13 +254,13 @@ def _refuse_misses_below_floor(strategy: ExpectedMisses, settings: SamplingSetti
             "the weights again"
         )
     if below:
-        yield f"{where}: strategy {strategy.name!r}: no misses are expected of {below}, whose thresholds are at the floor"
+        yield f"{where}: strategy {strategy.name!r} expects no misses of {below}, whose thresholds are at the floor"
 
 
 def _refuse_bands_below_floor(settings: SamplingSettings, where: str) -> list[str]:
     """Warnings of bands that the floor cuts; BandBelowFloor for one of which it leaves nothing."""
     floor, slack = settings.confidence_floor, 1e-9  # 0.15 - 0.1 is a hair below 0.05, and 0.2 + 0.1 one above 0.3
-    warnings = []
+    warnings: list[str] = []
     for strategy in settings.sampling_strategies:
         if isinstance(strategy, ExpectedMisses):
             warnings += _refuse_misses_below_floor(strategy, settings, where)
