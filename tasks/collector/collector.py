@@ -23,7 +23,7 @@ from tasks.collector.tally import Tally
 from tasks.core.entities import DeviceStatus
 from tasks.core.errors import SettingsError
 
-_GONE_S = 9.3  # after a stop; whatever hangs by then is left behind
+_GONE_S = 9.0  # after a stop; whatever hangs by then is left behind
 _SERVER_S = 1.0  # of it, for requests that are being answered
 _CONSUMERS_S = 2.0  # for messages that wait
 _LOOK_UP_S = 0.2

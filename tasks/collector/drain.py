@@ -15,26 +15,39 @@ from tasks.core.settings import DeviceSettings
 
 
 def drain_outbox(device: DeviceSettings, folder: Path) -> int:
-    """Deliver everything that waits in `folder`; the number of samples delivered.
+    """Deliver everything that waits in `folder`, of all projects of the device; the number of samples delivered.
 
-    Raises AlreadyRunning beside a collector, and BucketError when the bucket did not take everything: what is left
-    stays, and calling it again goes on.
+    Raises AlreadyRunning beside a collector, and BucketError when a bucket did not take everything: what is left stays,
+    and calling it again goes on. One project's bucket that is away keeps no other from being delivered.
     """
+    delivered, failures = 0, []
     with DeviceLock(folder):
-        before = read_state(folder)
-        outbox = Outbox(folder, device.outbox_megabytes * 10**6)
-        tally = Tally(device, before)
-        bucket = Bucket(device.bucket, device.project)
-        delivered = tally.uploaded
-        uploader = Uploader(device, bucket, outbox, folder / TRAFFIC_FOLDER, tally, status=None)
-        uploader.finish()
-        uploader.start()
-        uploader.join()
-        bucket.close()
-        _save_numbers(folder, before, tally)
-        if len(outbox) or not uploader.bucket_answers:
-            raise BucketError(f"{folder}: {len(outbox)} samples still wait: {tally.last_error or 'try again'}")
-        return tally.uploaded - delivered
+        for project in device.model_copy(update={"outbox": str(folder)}).of_each_project():
+            try:
+                delivered += _drain(project, Path(project.outbox))
+            except BucketError as error:
+                failures.append(error)
+    if failures:
+        raise failures[0]
+    return delivered
+
+
+def _drain(device: DeviceSettings, folder: Path) -> int:
+    """Of one project."""
+    before = read_state(folder)
+    outbox = Outbox(folder, device.outbox_megabytes * 10**6)
+    tally = Tally(device, before)
+    bucket = Bucket(device.bucket, device.project)
+    delivered = tally.uploaded
+    uploader = Uploader(device, bucket, outbox, folder / TRAFFIC_FOLDER, tally, status=None)
+    uploader.finish()
+    uploader.start()
+    uploader.join()
+    bucket.close()
+    _save_numbers(folder, before, tally)
+    if len(outbox) or not uploader.bucket_answers:
+        raise BucketError(f"{folder}: {len(outbox)} samples still wait: {tally.last_error or 'try again'}")
+    return tally.uploaded - delivered
 
 
 def _save_numbers(folder: Path, before: CollectorState | None, tally: Tally) -> None:

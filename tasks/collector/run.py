@@ -39,11 +39,13 @@ def run_collector(
     """Collect until the recordings end, `max_frames` are decided, `stop` is set or a signal comes; the last status.
 
     model, sampling: what is in force until there is a release; the stub and 0.5% at random by default. project_classes:
-    by default the release's, else the model's own. model_classes: names of a model file without metadata. follow: go on
-    when the recordings have ended, and do not read them again after a restart. start, time_scale: capture times of
-    recordings. on_progress: called about once a second, between two frames. A run that was killed is gone on with: its
-    counters, its place in recordings, its sampler. A run that ended in order leaves its place where `max_frames` or a
-    stop cut a recording short.
+    by default the release's, else the model's own. model_classes: names of a model file without metadata. These four
+    are for the device's own project; the others have releases. max_frames: of each project. follow: go on when the
+    recordings have ended, and do not read them again after a restart. start, time_scale: capture times of recordings.
+    on_progress: called with each project's status, about once a second. What comes back is the own project's.
+
+    A run that was killed is gone on with: its counters, its place in recordings, its sampler. A run that ended in order
+    leaves its place where `max_frames` or a stop cut a recording short.
 
     In the main thread SIGTERM and SIGINT drain it within 10 s. Raises AlreadyRunning when another process collects for
     this outbox, SettingsError and ModelError for what it was given, and SourceUnavailable when no camera can be opened;

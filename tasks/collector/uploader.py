@@ -158,20 +158,20 @@ class Uploader(threading.Thread):
             return False
         if self._waiting_since is None:
             self._waiting_since = time.monotonic()
-        sent = self._send_images(pool, [s for s in samples if s.sample_id not in self._images_there])
+        handled = self._send_images(pool, [s for s in samples if s.sample_id not in self._images_there])
         ready = [s for s in samples if s.sample_id in self._images_there]
         is_old = time.monotonic() - self._waiting_since >= self._device.segment_seconds
         if ready and (len(ready) >= self._device.segment_samples or is_old or flush):
             self._commit(ready)
             return True
-        return sent > 0
+        return handled > 0
 
     def _send_images(self, pool: ThreadPoolExecutor, samples: Iterable[Sample]) -> int:
         """Several at a time; the first failure ends the round, so that a bucket that is away costs one timeout."""
         waiting = deque(samples)
         running: dict[Future[bool], Sample] = {}
         failure: Exception | None = None
-        sent = 0
+        handled = 0
         while running or (waiting and failure is None):
             while waiting and failure is None and len(running) < self._at_once:
                 sample = waiting.popleft()
@@ -180,14 +180,15 @@ class Uploader(threading.Thread):
                 sample, error = running.pop(result), result.exception()
                 if isinstance(error, Exception):
                     failure = failure or error
-                elif result.result():
+                    continue
+                handled += 1
+                if result.result():
                     self._images_there.add(sample.sample_id)
-                    sent += 1
         if failure is not None:
             self._at_once = max(1, self._at_once // 2) if isinstance(failure, TransientBucketError) else self._at_once
             raise failure
         self._at_once = min(_AT_ONCE, self._at_once + 1)
-        return sent
+        return handled
 
     def _send_image(self, sample: Sample) -> bool:
         """False for an image that turned out corrupt; the outbox has put it aside and counted it."""

@@ -44,7 +44,11 @@ def difference_hash(gray_small: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def hamming(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
     """Bits in which two hashes of equal length differ."""
-    return (int.from_bytes(a.tobytes(), "big") ^ int.from_bytes(b.tobytes(), "big")).bit_count()
+    return (_bits_of(a) ^ _bits_of(b)).bit_count()
+
+
+def _bits_of(image_hash: NDArray[np.uint8]) -> int:
+    return int.from_bytes(image_hash.tobytes(), "big")
 
 
 def signature(detections: Detections, confidence_floor: float = 0.0) -> NDArray[np.int64]:
@@ -112,20 +116,20 @@ class _Sight:
 
     frame: str
     captured_at: datetime
-    image_hash: NDArray[np.uint8] | None
+    bits: int | None  # of its hash
     signature: NDArray[np.int64]
 
     @classmethod
     def of(cls, kept: KeptFrame) -> _Sight:
-        image_hash = None if kept.image_hash is None else np.frombuffer(bytes.fromhex(kept.image_hash), np.uint8)
+        bits = None if kept.image_hash is None else int(kept.image_hash, 16)
         cells = np.array(kept.signature, np.int64).reshape(-1, 3)
-        return cls(kept.frame, kept.captured_at, image_hash, cells)
+        return cls(kept.frame, kept.captured_at, bits, cells)
 
     def record(self) -> KeptFrame:
         return KeptFrame(
             frame=self.frame,
             captured_at=self.captured_at,
-            image_hash=None if self.image_hash is None else self.image_hash.tobytes().hex(),
+            image_hash=None if self.bits is None else f"{self.bits:064x}",
             signature=tuple(map(tuple, self.signature.tolist())),
         )
 
@@ -168,12 +172,15 @@ class RecentFrames:
     def _near_duplicate(
         self, recent: Sequence[_Sight], image_hash: NDArray[np.uint8], detections: Detections
     ) -> Repeat | None:
-        cells = signature(detections, self._floor)
+        bits, cells = _bits_of(image_hash), None
         for kept in reversed(recent):
-            if kept.image_hash is None:
+            if kept.bits is None:
                 continue
-            distance = hamming(image_hash, kept.image_hash)
-            if distance <= self._rules.maximum_hash_distance and signatures_agree(cells, kept.signature):
+            distance = (bits ^ kept.bits).bit_count()
+            if distance > self._rules.maximum_hash_distance:
+                continue
+            cells = signature(detections, self._floor) if cells is None else cells
+            if signatures_agree(cells, kept.signature):
                 return Repeat(
                     NEAR_DUPLICATE,
                     f"of frame {kept.frame!r}, {distance} of 256 bits apart (up to "
@@ -192,8 +199,8 @@ class RecentFrames:
         """Take note of a kept frame; the oldest of its camera, and of too many cameras, is forgotten."""
         if not self._rules.enabled:
             return
-        copied = None if image_hash is None else image_hash.copy()  # the caller may reuse its buffer
-        sight = _Sight(frame, moment, copied, signature(detections, self._floor))
+        bits = None if image_hash is None else _bits_of(image_hash)
+        sight = _Sight(frame, moment, bits, signature(detections, self._floor))
         recent = (*self._frames.pop(camera, ()), sight)
         self._frames[camera] = recent[-self._rules.remembered_frames :]
         while len(self._frames) > MAX_CAMERAS:

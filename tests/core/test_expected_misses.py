@@ -125,7 +125,7 @@ def test_every_frame_has_the_exploration_draw_and_p_is_calibrated():
     for low, high in [(0, 0.12), (0.12, 0.999), (0, 1)]:
         group = (p > low) & (p <= high)
         deviation = (kept[group] - p[group]).sum() / np.sqrt((p[group] * (1 - p[group])).sum())
-        assert group.sum() > 200
+        assert group.sum() > 50
         assert abs(deviation) < 4  # standard deviations
     slice_ = [decision for decision in decisions if decision.kept and decision.random_slice]
     assert {decision.strategy for decision in slice_} <= {"misses", "close"}

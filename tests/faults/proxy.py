@@ -28,6 +28,8 @@ class FaultProxy:
         self.mode, self.amount = "ok", 0.0
         self.requests = 0
         self._backend, self._host = backend, host
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
 
@@ -52,10 +54,12 @@ class FaultProxy:
 
     async def _end(self) -> None:
         self._server.close()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        while self._pumps:
+            for pump in self._pumps:
+                pump.cancel()
+            await asyncio.sleep(0.01)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -63,11 +67,16 @@ class FaultProxy:
         except OSError:
             writer.close()
             return
-        await asyncio.gather(
-            self._pump(reader, back_writer, writer, answers=False),
-            self._pump(back_reader, writer, writer, answers=True),
-            return_exceptions=True,
-        )
+        pumps = {
+            asyncio.ensure_future(self._pump(reader, back_writer, writer, answers=False)),
+            asyncio.ensure_future(self._pump(back_reader, writer, writer, answers=True)),
+        }
+        ends = {writer, back_writer}
+        self._pumps |= pumps
+        self._writers |= ends
+        await asyncio.wait(pumps)
+        self._pumps -= pumps
+        self._writers -= ends
 
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, client: asyncio.StreamWriter, *, answers: bool

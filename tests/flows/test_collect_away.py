@@ -13,11 +13,11 @@ from tasks.core.settings import DeviceSettings
 from tests.flows.away import Prefect, frames_grow, prefect_with_worker, status_of, until
 from tests.tasks.collecting import a_device, samples_of
 
-PACE = 10  # frames a second
+PACE = 5  # frames a second; painting one takes 30 ms of a busy core
 
 
 def paced_device(tmp_path: Path) -> DeviceSettings:
-    """A device whose camera gives 10 frames a second, each another one, for ever."""
+    """A device whose camera gives 5 frames a second, each another one, for ever."""
     return a_device(tmp_path, f"yard://?seed=3&day_frames=2000&pace={PACE}")
 
 
@@ -56,6 +56,7 @@ def server_goes_away(prefect: Prefect, device: DeviceSettings, seconds: float) -
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_prefect_may_go_away_and_the_next_run_attaches(tmp_path):
     """Server gone for 2 minutes, worker killed: collection goes on, the next run attaches, cancel stops it drained."""
     device = paced_device(tmp_path)

@@ -74,7 +74,5 @@ def test_a_thousand_tries_hold_nothing(what, monkeypatch):
         until(lambda: source.skipped.get("connection_failed", 0) >= 1000, 300, "a thousand tries")
     until(lambda: held()[1] <= before[1], 5, "all threads have ended")  # the system's end is a little after Python's
     after, tries = held(), source.skipped["connection_failed"]
-    print(
-        f"\ncamera away, {what}: {tries} tries, descriptors {before[0]} -> {after[0]}, threads {before[1]} -> {after[1]}"
-    )
+    print(f"\naway, {what}: {tries} tries, descriptors {before[0]} -> {after[0]}, threads {before[1]} -> {after[1]}")
     assert after[0] <= before[0]

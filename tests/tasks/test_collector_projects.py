@@ -14,9 +14,10 @@ import pytest
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.detector import open_detector
-from tasks.collector import read_status, run_collector
+from tasks.adapters.outbox import DeviceLock
+from tasks.collector import drain_outbox, project, read_status, run_collector
 from tasks.core.entities import DeviceStatus
-from tasks.core.errors import SourceUnavailable
+from tasks.core.errors import AlreadyRunning, BucketError, SourceUnavailable
 from tests.adapters.models import constant_detector
 from tests.adapters.signing import trusted_root
 from tests.tasks.collecting import CAR, TRUCK, a_device, a_folder, a_release, samples_of, sampling
@@ -182,6 +183,50 @@ def test_a_spool_that_cannot_be_used_is_tried_again(tmp_path, frames):
     assert dock.drops["frame missed, project not running"] >= 5
     assert any("cannot be used as an outbox" in fault.message for fault in dock.errors)
     assert "project down" not in [alert.name for alert in dock.alerts]
+
+
+def test_a_project_that_fails_in_the_midst_goes_on_after_a_pause(tmp_path, frames, monkeypatch):
+    """Something that nobody expected ends the loop of one project: it drains, is begun anew and goes on counting where
+    it was; the frames of the pause are counted as missed; the other project and the camera notice nothing."""
+    device = a_device_of_two(tmp_path, frames)
+    tick, failed = project.Project._tick, []
+
+    def failing(self, pipeline):
+        if self.tally.project == "dock" and self.tally.frames >= 8 and not failed:
+            failed.append(True)
+            raise OSError("the disk has gone")
+        tick(self, pipeline)
+
+    monkeypatch.setattr(project.Project, "_tick", failing)
+    source = Opened(pause=0.1, is_live=True)
+    status = run_collector(device, sampling=sampling(0.5), follow_releases=False, open_source=source)
+    dock = status_of_dock(device)
+    replaced = dock.drops.get("live frame replaced by a newer one", 0)
+    assert source.times == {"gate": 1}
+    assert (status.frames, status.frames_lost) == (40, 0)
+    assert dock.drops["frame missed, project not running"] >= 10
+    assert dock.frames >= 15
+    assert dock.frames + replaced + dock.drops["frame missed, project not running"] == 40
+    assert (dock.frames_lost, dock.finished, dock.alerts) == (0, True, ())
+    assert "the disk has gone" in [fault.message for fault in dock.errors]
+
+
+def test_all_projects_are_drained_by_hand(tmp_path, frames):
+    """What waits of two projects is delivered; a bucket that is away is an error, after the other was delivered to."""
+    (tmp_path / "blocked").write_text("not a folder")
+    device = a_device_of_two(tmp_path, frames, {"bucket": f"file://{tmp_path}/blocked/dock"})
+    for one, count in zip(device.of_each_project(), (10, 7)):
+        away = one.model_copy(update={"bucket": f"file://{tmp_path}/blocked/{one.project}"})
+        run_collector(away, sampling=sampling(1.0), follow_releases=False, max_frames=count)
+    outbox = Path(device.outbox)
+    with pytest.raises(BucketError, match="projects/dock: 7 samples still wait"):
+        drain_outbox(device, outbox)
+    assert len(samples_of(Bucket(device.bucket, "yard"))) == 10
+    (tmp_path / "blocked").unlink()
+    assert drain_outbox(device, outbox) == 7
+    assert drain_outbox(device, outbox) == 0
+    with DeviceLock(outbox), pytest.raises(AlreadyRunning):
+        drain_outbox(device, outbox)
 
 
 def test_a_full_outbox_of_one_project_is_no_matter_of_another(tmp_path, frames, monkeypatch):

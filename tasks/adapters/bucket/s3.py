@@ -24,6 +24,7 @@ from tasks.core.errors import BucketError, ObjectMissing
 
 _PIECE = 256 * 2**10  # bytes read at once, at most
 _SLOWEST_READ = 16 * 2**10  # bytes/s; a body of n bytes may take n / _SLOWEST_READ longer than an empty one
+_OPENING_S = 30.0  # for what botocore does before the first request
 _BUSY = {
     "SlowDown",
     "InternalError",
@@ -176,6 +177,8 @@ class S3Store:
             },
         )
         filesystem.retries = 1
+        # Half a second of computing, on a slow device more, that is no call's time: it asks no server.
+        filesystem.connect(timeout=_OPENING_S)
         return filesystem
 
     def _call(self, method: str, **arguments: Any) -> Any:

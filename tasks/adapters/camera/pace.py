@@ -6,7 +6,7 @@ from __future__ import annotations
 class Pace:
     """A limit of frames a second, over any clock that does not go back: one of the machine, or capture times.
 
-    Frames are taken on a grid of 1 / rate seconds, each up to a quarter of a step early, so that of 25 frames a second exactly
+    Frames are taken on a grid of 1 / rate seconds, each up to a quarter of a step early, so that of 25 frames a second
     10 can be taken, and all of a camera that gives 10 not quite evenly. In any span of T seconds fewer than
     T * rate + 2 frames are taken. After a gap longer than a step the grid begins anew: nothing is caught up with.
     """
