@@ -27,8 +27,8 @@ switch_to() { # the link is replaced in one step: at any moment it leads to a wh
   sync -f "$ROOT"
 }
 
-is_well() { # well twice, five seconds apart, so that a collector that dies at once does not count
-  local deadline=$((SECONDS + HEALTHY_WITHIN)) before=""
+is_well() { # $1: seconds. Well twice, five seconds apart, so that a collector that dies at once does not count
+  local deadline=$((SECONDS + $1)) before=""
   while [ $SECONDS -lt $deadline ]; do
     if (cd "$(state_folder)" && "$ROOT/current/venv/bin/edgeloop" edge health --device "$DEVICE") 2>"$ROOT/.health"; then
       [ -n "$before" ] && [ $((SECONDS - before)) -ge 5 ] && return 0
@@ -99,7 +99,7 @@ install() {
   switch_to "$version" current
   [ -e "$DEVICE" ] || return 0
   $RESTART || true
-  if is_well; then
+  if is_well "$HEALTHY_WITHIN"; then
     say "$version runs"
     forget_old
     return 0
@@ -108,7 +108,7 @@ install() {
   [ -n "$before" ] || stop "there is no version to go back to"
   switch_to "$before" current
   $RESTART || true
-  is_well || stop "went back to $before, which is not well either: see its log"
+  is_well $((4 * HEALTHY_WITHIN)) || stop "went back to $before, which is not well either: see its log"
   stop "went back to $before, which runs"
 }
 
@@ -119,7 +119,7 @@ rollback() {
   switch_to "$before" current
   switch_to "$now" previous
   $RESTART || true
-  is_well || stop "$before is not well: $(tail -n 1 "$ROOT/.health" 2>/dev/null)"
+  is_well "$HEALTHY_WITHIN" || stop "$before is not well: $(tail -n 1 "$ROOT/.health" 2>/dev/null)"
   say "$before runs; $now is kept"
 }
 

@@ -195,6 +195,7 @@ class Pipeline:
             self.watch.begin(good, before=None)
             self._put_in_force(good, f"back to {good}")
         elif self.watch.has_passed():
+            self.runner.detector.interruptible = False
             self._passed(self.runner)
 
     def _put_in_force(self, runner: Runner, what: str) -> None:

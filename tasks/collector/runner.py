@@ -55,6 +55,8 @@ class AnyDetector(Protocol):
 
     def interrupt(self) -> None: ...
 
+    interruptible: bool
+
 
 class OpenDetector(Protocol):
     """How a detector is opened: `detector.open_detector`, or a test's."""
@@ -157,6 +159,7 @@ class RunnerFactory:
             on_probation=installed.on_probation,
             probation=release.probation,
         )
+        runner.detector.interruptible = installed.on_probation
         if runner.unseen_classes and not runner.detector.is_stub:
             raise ModelError(
                 f"{installed.model}: the model has no class {', '.join(runner.unseen_classes)}, which this device "

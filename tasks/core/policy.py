@@ -15,10 +15,11 @@ VERSION = "2012-10-17"  # of the policy language
 def device_policy(device: DeviceSettings, principal: str = "") -> dict[str, Any]:
     """The policy of one device in its project, as the JSON that S3 servers take.
 
-    It writes below its own prefix; reads back its own segments and traffic, never a picture; and reads signed metadata,
-    its group's releases and models. Deleting is not allowed. It may list, with exactly these prefixes: servers answer
-    403 to the question for a missing key when the asker may not list it. principal: the user's ARN, for a policy that
-    is attached to the bucket; one that is attached to the user has none. Raises SettingsError where there is no S3.
+    It writes below its own prefix; reads back its own segments and traffic; and reads signed metadata, its group's
+    releases and models. Pictures are not for reading, though some servers let whoever wrote one read it. Deleting is
+    not allowed. It may list, with exactly these prefixes: servers answer 403 to the question for a missing key when the
+    asker may not list it. principal: the user's ARN, for a policy that is attached to the bucket; one that is attached
+    to the user has none. Raises SettingsError where there is no S3.
     """
     bucket, root = _bucket_of(device)
     own = layout.device_prefix(device.name)

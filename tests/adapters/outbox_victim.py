@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -35,6 +36,8 @@ def one_round(folder: Path, cap_bytes: int, seed: int) -> str:
         os.close(reader)
         write_for_ever(folder, cap_bytes, seed, writer)
     os.close(writer)
+    if seed % 4:  # the others are killed before they have acknowledged anything
+        select.select([reader], [], [], 30)
     time.sleep(random.Random(seed).uniform(0.005, 0.12))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)

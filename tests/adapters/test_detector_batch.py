@@ -234,3 +234,24 @@ def test_operators_of_other_libraries_are_refused(tmp_path):
         open_detector(path, project_classes=None)
     source = "\n".join(p.read_text() for p in (Path(__file__).parents[2] / "tasks").rglob("*.py"))
     assert "register_custom_ops" not in source
+
+
+# --- models that hang ------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_hangs_can_be_interrupted(model):
+    """An interruptible detector fails from the interrupt on, with one line; one that is not goes on as if nothing were;
+    what it finds is the same either way."""
+    watched, other = (open_detector(model, project_classes=None) for _ in range(2))
+    watched.interruptible = True
+    assert (watched.interruptible, other.interruptible) == (True, False)
+    same(watched.detect(a_picture(0)), other.detect(a_picture(0)))
+    watched.interrupt()
+    other.interrupt()
+    with pytest.raises(ModelError, match="the model failed on a frame"):
+        watched.detect(a_picture(0))
+    assert len(other.detect(a_picture(0))) > 0
+    stub = open_detector("stub", project_classes=["car"])
+    stub.interruptible = True
+    stub.interrupt()
+    assert (stub.interruptible, len(stub.detect(a_picture(0)))) == (False, 0)

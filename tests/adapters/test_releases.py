@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -33,11 +29,9 @@ from tasks.core import layout
 from tasks.core.entities import Probation, Release
 from tasks.core.errors import BucketError, ReleaseRefused
 from tests.adapters.models import constant_detector, sha256_of
-from tests.adapters.released import BOX, a_model, a_release
+from tests.adapters.released import BOX, a_model, a_release, installed_now, kill_installations
 from tests.adapters.s3 import fresh_s3_url
-from tests.adapters.signing import publish, signing_keys, trusted, trusted_root
-
-ROOT = Path(__file__).parents[2]
+from tests.adapters.signing import publish, signing_keys, trusted
 
 
 @pytest.fixture
@@ -55,13 +49,6 @@ def tried(monkeypatch) -> list[Release]:
         lambda model, release, *more: tried.append(release),
     )
     return tried
-
-
-def installed_now(bucket: Bucket, release: Release, folder: Path, **options):
-    """What a device does with the newest release."""
-    releases = trusted(bucket, folder)
-    number = releases.newest(release.group)
-    return install(releases, releases.release(release.group, number), folder, **options)
 
 
 def test_a_release_gets_the_next_number_of_its_group(bucket):
@@ -339,44 +326,6 @@ def test_an_unreachable_bucket_is_no_refusal(bucket, tmp_path, monkeypatch):
     with pytest.raises(BucketError, match="down"):
         install(releases, release, tmp_path / "installed")
     assert not any((tmp_path / "installed" / "models").iterdir())
-
-
-def kill_installations(bucket: Bucket, tmp_path: Path, attempts: int, longest: float) -> list[int]:
-    """SIGKILL at `attempts` instants of the installation of release 2, evenly spread; the number found after each."""
-    folder = tmp_path / "installed"
-    old = installed_now(bucket, publish(bucket, a_release(a_model(bucket, tmp_path, 0.3))), folder)
-    passed(folder, 1)
-    new = publish(bucket, a_release(a_model(bucket, tmp_path, 0.5)))
-    code = (  # without the trial of the model, which would take most of the time and writes nothing
-        "import importlib, sys; from pathlib import Path; from tasks.adapters.bucket import Bucket; "
-        "from tasks.adapters.releases import TrustedReleases, install; folder = Path(sys.argv[2]); "
-        "importlib.import_module('tasks.adapters.releases.install').smoke_test = lambda *given: None; "
-        "t = TrustedReleases(Bucket(sys.argv[1], 'yard'), folder, Path(sys.argv[3]).read_bytes()); "
-        "print('go', flush=True); install(t, t.release('all', t.newest('all')), folder)"
-    )
-    found = []
-    for attempt in range(attempts):
-        child = subprocess.Popen(
-            [sys.executable, "-c", code, bucket.url, str(folder), trusted_root()],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-        )
-        assert child.stdout.readline() == b"go\n"
-        began = time.monotonic()
-        try:
-            child.wait(longest * attempt / attempts)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        child.stdout.close()
-        installed = installed_release(folder)
-        found.append(installed.release.number)
-        assert installed.release in (old.release, new)
-        assert sha256_of(Path(installed.model)) == installed.release.model_sha256
-        if installed.release == new:
-            longest = min(longest, time.monotonic() - began)
-            go_back(folder)
-    return found
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Every benchmark in turn: `python -m tests.benchmarks [--only NAME] [--write] [--demo]`.
+"""Every benchmark in turn: `python -m tests.benchmarks [--only NAME] [--write] [--demo] [--peer-inference]`.
 
 --write puts the tables into RESULTS.md, each benchmark with the machine that it ran on; what was not run stays.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.benchmarks import machine, results
 from tests.benchmarks.tables import Table
 
-NAMES = ("edge", "sampler", "matching", "bucket_outbox")
+NAMES = ("edge", "growth", "sampler", "matching", "bucket_outbox")
 DEMO = "demo"  # over an hour; only when it is asked for
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -28,6 +28,9 @@ def main() -> int:
     parser.add_argument("--demo", action="store_true", help="play the demo's seeds, too: more than an hour")
     parser.add_argument("--seeds", default="100-119", help="of the demo")
     parser.add_argument("--keep", type=Path, help="file of the demo's finished seeds, to go on from")
+    parser.add_argument(
+        "--peer-inference", action="store_true", help="Roboflow's InferencePipeline, too: installed once, several GB"
+    )
     given = parser.parse_args()
     for variable in THREADS:  # before NumPy or torch are imported: a benchmark says itself how many it uses
         os.environ.setdefault(variable, "1")
@@ -44,7 +47,13 @@ def main() -> int:
 
 def run(name: str, given: argparse.Namespace) -> Iterator[Table]:
     bench = importlib.import_module(f"tests.benchmarks.bench_{name}")
-    tables: Iterator[Table] = bench.tables(given.seeds, given.keep or bench.KEEP) if name == DEMO else bench.tables()
+    tables: Iterator[Table]
+    if name == DEMO:
+        tables = bench.tables(given.seeds, given.keep or bench.KEEP)
+    elif name == "edge":
+        tables = bench.tables(bench.Options(peer_inference=given.peer_inference))
+    else:
+        tables = bench.tables()
     return tables
 
 

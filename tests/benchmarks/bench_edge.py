@@ -1,6 +1,7 @@
-"""How fast the collector is, end to end, against the bare session, a plain OpenCV loop and `YOLO.predict`.
+"""How fast the collector is, end to end, against the bare session, a plain OpenCV loop, `YOLO.predict` and, where it is
+asked for, Roboflow's `InferencePipeline`; and what the collector takes of the machine.
 
-    python -m tests.benchmarks.bench_edge [--model model.onnx] [--video clip.mp4] [--threads 1]
+    python -m tests.benchmarks.bench_edge [--model model.onnx] [--video clip.mp4] [--threads 1] [--peer-inference]
 
 Every contender processes the same frames with the same number of threads, each round beside the bare session; a figure
 is the median over the rounds of the ratio within a round, so that a busy machine slows both of its sides.
@@ -10,7 +11,8 @@ import argparse
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -22,54 +24,85 @@ from tasks.adapters.outbox import Outbox
 from tasks.collector.keeping import Kept, make_sample, observation_of
 from tasks.core.sampling import Sampler
 from tests.benchmarks.edge_contenders import (
-    FLOOR,
     KEPT_SHARE,
-    NMS_IOU,
     SAMPLING,
     BareSession,
     Collector,
     Contender,
     PlainLoop,
+    Stopwatch,
     UltralyticsPredict,
 )
-from tests.benchmarks.edge_models import SMALL_INPUT, export_small_model, prepare_ultralytics, render_video
+from tests.benchmarks.edge_footprint import footprint_table
+from tests.benchmarks.edge_models import (
+    LARGE_INPUT,
+    SMALL_INPUT,
+    export_large_model,
+    export_small_model,
+    prepare_ultralytics,
+    render_video,
+)
+from tests.benchmarks.edge_peer import HOW_TO_GET_IT, InferencePipelinePeer, PeerMissing, environment
 from tests.benchmarks.machine import cores
 from tests.benchmarks.pairs import Pairs, measure_pairs
+from tests.benchmarks.plain_detect import FLOOR, NMS_IOU
 from tests.benchmarks.tables import Table
 from tests.real.shared_data import VIDEO, YOLOX_NANO
 
-TARGETS = {"yolox": 0.95, "ultralytics": 0.90}  # of the bare session, by the model's format
 OVER_PREDICT = 1.25
+OVER_PIPELINE, OVER_PIPELINE_SMALL = 1.0, 1.15
+LARGE_FRAMES, LARGE_ROUNDS = 60, 5  # of a model for 640 pixels or more, at most
+FOLDER = Path(".benchmarks")  # on the disk of the project, so that a sync is one
 
 
 @dataclass(frozen=True)
 class Options:
-    """classes: names of a model's classes where its file has none. frames: a contender and round."""
+    """classes: names of a model's classes where its file has none. frames: a contender and round; 0: the whole video.
+
+    peer_inference: install and measure Roboflow's `InferencePipeline`, too.
+    """
 
     model: Path | None = None
     classes: str = "coco80"
     video: Path | None = None
     threads: int = 1
-    frames: int = 200
+    frames: int = 0
     rounds: int = 9
+    peer_inference: bool = False
+
+    def for_input(self, side: int) -> "Options":
+        """Fewer frames and rounds for a large model, which would take an hour; its ratios vary less, too."""
+        if side < LARGE_INPUT:
+            return self
+        return replace(self, frames=min(self.frames, LARGE_FRAMES), rounds=min(self.rounds, LARGE_ROUNDS))
+
+
+@dataclass
+class Peer:
+    """Roboflow's pipeline: the Python of its environment, or why there is none. told: what is said below a table."""
+
+    python: Path | None
+    told: list[str] = field(default_factory=list)
 
 
 def tables(options: Options = Options()) -> Iterator[Table]:
-    """One table a model, and where its time goes."""
+    """One table a model, and where its time goes; then what a collector takes of the machine."""
     cv2.setNumThreads(options.threads)
-    folder = Path(".benchmarks")  # on the disk of the project, so that a sync is one
-    folder.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER) as name:
         here = Path(name).absolute()
-        video = options.video or (VIDEO if VIDEO.exists() else render_video(here / "rendered.mp4", options.frames))
+        video = options.video or (VIDEO if VIDEO.exists() else render_video(here / "rendered.mp4"))
+        options = replace(options, frames=min(options.frames or frames_of(video), frames_of(video)))
+        peer = peer_of(options)
         if options.model is None and not YOLOX_NANO.exists():
             yield Table("Edge: YOLOX-nano", (), (), [f"Left out: {YOLOX_NANO.name} is not there."])
         for model in models(options, here):
-            yield from tables_of(model, video, here, options)
+            yield from tables_of(model, video, here, options, peer)
+        yield footprint_table(options.model or YOLOX_NANO, options.classes, video, options.threads, here)
 
 
 def models(options: Options, folder: Path) -> Iterator[Path]:
-    """The model that was named; else YOLOX-nano, where it is there, and a small one that is exported now."""
+    """The model that was named; else YOLOX-nano, where it is there, and a small and a large one, exported now."""
     if options.model is not None:
         yield options.model
         return
@@ -77,9 +110,26 @@ def models(options: Options, folder: Path) -> Iterator[Path]:
         yield YOLOX_NANO
     prepare_ultralytics(folder)
     yield export_small_model(folder)
+    yield export_large_model(folder)
 
 
-def tables_of(model: Path, video: Path, folder: Path, options: Options) -> Iterator[Table]:
+def frames_of(video: Path) -> int:
+    capture = cv2.VideoCapture(str(video))
+    frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    capture.release()
+    return frames
+
+
+def peer_of(options: Options) -> Peer:
+    if not options.peer_inference:
+        return Peer(None, [f"{InferencePipelinePeer.name} was not asked for: {HOW_TO_GET_IT}."])
+    try:
+        return Peer(environment(FOLDER))
+    except PeerMissing as error:
+        return Peer(None, [f"{InferencePipelinePeer.name} could not be installed: {error}."])
+
+
+def tables_of(model: Path, video: Path, folder: Path, options: Options, peer: Peer) -> Iterator[Table]:
     detector = open_detector(
         model,
         project_classes=None,
@@ -89,57 +139,119 @@ def tables_of(model: Path, video: Path, folder: Path, options: Options) -> Itera
         nms_iou=NMS_IOU,
     )
     height, width = detector.image_size
+    options = options.for_input(max(height, width))
     what = f"{model.stem}, {height} x {width} px, {options.threads} thread(s), {options.frames} frames of {video.name}"
-    pairs, contenders = measure(detector, model, video, folder, options)
-    yield speed_table(f"Edge: {what}", detector.format, pairs, contenders, options.frames)
+    with ExitStack() as processes:
+        contenders, told = contenders_of(detector, model, video, folder, options, peer, processes)
+        pairs = measure(contenders, options.rounds, told)
+    yield speed_table(f"Edge: {what}", targets_of(detector), pairs, contenders, options.frames, told)
     steps = where_time_goes(detector, video, folder, options.frames)
     yield steps_table(f"Edge, where the time goes: {model.stem}", steps, 1 / fastest(pairs, options.frames))
+
+
+def targets_of(detector: Detector) -> dict[str, float]:
+    """How many times the speed of each other side the collector is to have; none for a side that none was set for."""
+    is_small = detector.image_size == (SMALL_INPUT, SMALL_INPUT)
+    targets = {
+        PlainLoop.name: 1.0,
+        UltralyticsPredict.name: OVER_PREDICT,
+        InferencePipelinePeer.name: OVER_PIPELINE_SMALL if is_small else OVER_PIPELINE,
+    }
+    if detector.format == "yolox":
+        targets[BareSession.name] = 0.95
+    elif is_small:
+        targets[BareSession.name] = 0.90
+    return targets
 
 
 # --- speed -----------------------------------------------------------------------------------------------------------
 
 
-def measure(
-    detector: Detector, model: Path, video: Path, folder: Path, options: Options
-) -> tuple[dict[str, Pairs], dict[str, Contender]]:
-    """Every contender in pairs with the bare session, and, where there is `predict`, the collector in pairs with it."""
+def contenders_of(
+    detector: Detector, model: Path, video: Path, folder: Path, options: Options, peer: Peer, processes: ExitStack
+) -> tuple[dict[str, Contender], list[str]]:
+    """The sides by name, the bare session and the collector first, and what is said of a side that is missing.
+
+    processes: ends those that were started.
+    """
     frames, threads = options.frames, options.threads
     bare = BareSession(model, threads, frames)
-    collector = Collector(detector, video, folder, threads, frames)
-    others: list[Contender] = [PlainLoop(bare, video, frames, is_yolox=detector.format == "yolox")]
-    if detector.format == "ultralytics" and detector.image_size == (SMALL_INPUT, SMALL_INPUT):
+    collector = Collector(Stopwatch(detector), video, folder, threads, frames)
+    contenders: list[Contender] = [bare, collector, PlainLoop(bare, video, frames, is_yolox=detector.format == "yolox")]
+    if detector.format == "ultralytics":
         prepare_ultralytics(folder)
-        others.append(UltralyticsPredict(model, video, threads, frames))
-    pairs = {one.name: measure_pairs(bare, one, options.rounds) for one in (collector, *others)}
+        contenders.append(UltralyticsPredict(model, video, threads, frames, max(detector.image_size)))
+    told = list(peer.told)
+    if peer.python is not None:
+        try:
+            pipeline = InferencePipelinePeer(peer.python, model, video, threads, frames, detector.format)
+        except PeerMissing as error:
+            told.append(f"{InferencePipelinePeer.name} could not be started: {error}.")
+        else:
+            processes.callback(pipeline.close)
+            contenders.append(pipeline)
+            told.append(f"{pipeline.name} ran with {pipeline.described}; it decodes up to 64 frames ahead.")
+    return {one.name: one for one in contenders}, told
+
+
+def measure(contenders: dict[str, Contender], rounds: int, told: list[str]) -> dict[str, Pairs]:
+    """Each contender in pairs with the bare session, and the collector in pairs with each of the others.
+
+    One that fails on the way is left out, and `told` says why.
+    """
+    bare, collector, *others = contenders.values()
+    pairs = {collector.name: measure_pairs(bare, collector, rounds)}
     for other in others:
-        pairs[f"against {other.name}"] = measure_pairs(other, collector, max(3, options.rounds // 2))
-    return pairs, {one.name: one for one in (bare, collector, *others)}
+        try:
+            measured = {
+                other.name: measure_pairs(bare, other, rounds),
+                f"against {other.name}": measure_pairs(other, collector, max(3, rounds // 2)),
+            }
+        except PeerMissing as error:
+            told.append(f"{other.name} could not be measured: {error}.")
+        else:
+            pairs.update(measured)
+    return pairs
 
 
 def speed_table(
-    title: str, format_: str, pairs: dict[str, Pairs], contenders: dict[str, Contender], frames: int
+    title: str,
+    targets: dict[str, float],
+    pairs: dict[str, Pairs],
+    contenders: dict[str, Contender],
+    frames: int,
+    told: list[str],
 ) -> Table:
-    rows = []
+    """A row a contender; one of dashes for Roboflow's pipeline where it was not measured."""
+    first = pairs[Collector.name]
+    rows = [(BareSession.name, f"{frames / first.seconds('first'):.1f}", "1.000", "", _cpu(first, "first", frames), "")]
     for name, contender in contenders.items():
-        with_bare = pairs.get(name, pairs[Collector.name])
-        side = "second" if name in pairs else "first"
-        ratio = with_bare.speed_ratio if name in pairs else 1.0
-        spread = "{:.2f} to {:.2f}".format(*with_bare.spread) if name in pairs else ""
-        rate, cpu = frames / with_bare.seconds(side), with_bare.cpu(side) / frames
-        found = str(contender.detections) if name in pairs else ""
-        rows.append((name, f"{rate:.1f}", f"{ratio:.3f}", spread, f"{cpu * 1000:.2f}", found))
-    notes = [_against_target("the bare session", pairs[Collector.name].speed_ratio, TARGETS.get(format_, 0.0))]
-    for name in contenders:
-        if f"against {name}" in pairs:
-            target = OVER_PREDICT if name == UltralyticsPredict.name else 1.0
-            notes.append(_against_target(name, pairs[f"against {name}"].speed_ratio, target))
+        if name in pairs:
+            both = pairs[name]
+            rate, spread = frames / both.seconds(), "{:.2f} to {:.2f}".format(*both.spread)
+            found = str(contender.detections)
+            rows.append((name, f"{rate:.1f}", f"{both.speed_ratio:.3f}", spread, _cpu(both, "second", frames), found))
+    if InferencePipelinePeer.name not in pairs:
+        rows.append((InferencePipelinePeer.name, *("-",) * 5))
+    notes = [_against_target(BareSession.name, first.speed_ratio, targets)]
+    notes += [
+        _against_target(name, pairs[f"against {name}"].speed_ratio, targets)
+        for name in contenders
+        if f"against {name}" in pairs
+    ]
     columns = ("", "frames/s", "of bare", "quartiles", "CPU ms/frame", "detections")
-    return Table(title, columns, rows, notes)
+    return Table(title, columns, rows, [*notes, *told])
 
 
-def _against_target(other: str, ratio: float, target: float) -> str:
-    verdict = "reached" if ratio >= target else "missed"
-    return f"The collector ran at {ratio:.3f} times the speed of {other}, side by side; target {target:.2f}, {verdict}."
+def _cpu(pairs: Pairs, side: str, frames: int) -> str:
+    return f"{pairs.cpu(side) / frames * 1000:.2f}"
+
+
+def _against_target(other: str, ratio: float, targets: dict[str, float]) -> str:
+    said = f"The collector ran at {ratio:.3f} times the speed of {other}, side by side"
+    if other not in targets:
+        return f"{said}."
+    return f"{said}; target {targets[other]:.2f}, {'reached' if ratio >= targets[other] else 'missed'}."
 
 
 def fastest(pairs: dict[str, Pairs], frames: int) -> float:
@@ -196,15 +308,16 @@ def steps_table(title: str, steps: dict[str, float], seconds_a_frame: float) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="ONNX file; default: YOLOX-nano, where it is there, and a small one")
+    parser.add_argument("--model", type=Path, help="ONNX file; default: YOLOX-nano, where it is there, and two exports")
     parser.add_argument("--classes", default="coco80", help="class names of a model without metadata")
     parser.add_argument("--video", type=Path, help="default: the road camera, where it is there, or a rendered one")
     parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime and OpenCV")
-    parser.add_argument("--frames", type=int, default=200, help="a contender and round")
+    parser.add_argument("--frames", type=int, default=0, help="a contender and round; default: those of the video")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--peer-inference", action="store_true", help="Roboflow's pipeline, too; installed, several GB")
     given = vars(parser.parse_args())
     for table in tables(Options(**given)):
-        print(table)
+        print(table, flush=True)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from tasks.collector import run_collector
 from tasks.core.entities import Detections
 from tasks.core.settings import CameraSettings, DeviceSettings, RandomSampling, SamplingSettings
 from tests.benchmarks.pairs import Timed, timed
+from tests.benchmarks.plain_detect import FLOOR, NMS_IOU, PlainDetect, open_session
 
-FLOOR, NMS_IOU = 0.05, 0.6
 KEPT_SHARE = 0.01
 SAMPLING = SamplingSettings(
     sampling_strategies=(RandomSampling(name="random", type="random", traffic_percentage=KEPT_SHARE),),
@@ -50,12 +50,7 @@ class BareSession(Contender):
 
     def __init__(self, model: Path, threads: int, frames: int) -> None:
         super().__init__(frames)
-        # Imported after `tasks`, which switches off what it would tell its vendor.
-        import onnxruntime as ort
-
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        self.session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        self.session = open_session(model, threads)
         self.input = self.session.get_inputs()[0]
         self._pixels = np.random.default_rng(0).random(self.input.shape, np.float32)
 
@@ -64,69 +59,28 @@ class BareSession(Contender):
             self.session.run(None, {self.input.name: self._pixels})
 
 
-class Collector(Contender):
-    """`run_collector` as it runs on a device: decode, letterbox, session, NMS, sampling, outbox with fsync, bucket.
-
-    Its time is that from the opening of the video to the last frame's detections. What comes before, the model's
-    loading, and after, the last delivery, does not grow with the frames.
-    """
-
-    name = "edgeloop collector"
-
-    def __init__(self, detector: Detector, video: Path, folder: Path, threads: int, frames: int) -> None:
-        super().__init__(frames)
-        self._detector = Stopwatch(detector)
-        self._video, self._folder, self._threads = video, folder, threads
-
-    def __call__(self) -> Timed:
-        with tempfile.TemporaryDirectory(dir=self._folder) as name:
-            device = DeviceSettings(
-                name="bench",
-                project="bench",
-                bucket=(Path(name) / "bucket").absolute().as_uri(),
-                cameras=(CameraSettings(name="road", source=str(self._video)),),
-                outbox=str(Path(name) / "outbox"),
-                threads=self._threads,
-            )
-            status = run_collector(
-                device,
-                sampling=SAMPLING,
-                max_frames=self.frames,
-                follow_releases=False,
-                open_source=self._opened,
-                open_detector=lambda *_, **__: self._detector,
-            )
-        if (status.frames, status.frames_lost) != (self.frames, 0):
-            raise RuntimeError(f"the collector decided {status.frames} of {self.frames} frames: {status.last_error}")
-        self.detections = self._detector.found
-        return self._detector.taken
-
-    def _opened(
-        self,
-        source: str,
-        name: str,
-        *,
-        start: datetime | None,
-        time_scale: float,
-        settings: CameraSettings | None = None,
-    ) -> camera.Source:
-        self._detector.start()
-        return camera.open_source(source, name, start=start, time_scale=time_scale, settings=settings)
-
-
 class Stopwatch:
-    """A detector that notes when it has last detected, and how much."""
+    """A detector that notes when it has last detected, and how much. warm_up: detections in frames that do not count.
+
+    Its time begins when a source is opened, or with the last frame of the warm-up.
+    """
 
     is_stub = False
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, detector: Detector, warm_up: int = 0) -> None:
         self.model_version = detector.model_version
         self._detector = detector
-        self.start()
+        self._warm_up = warm_up
+        self.reset()
 
-    def start(self) -> None:
-        self.found = 0
-        self._began = self._ended = time.perf_counter(), time.process_time()
+    def reset(self) -> None:
+        self.found = self._frames = 0
+        self._began = self._ended = (0.0, 0.0)
+
+    def opened(self) -> None:
+        """A source is opened; only the first counts."""
+        if self._began == (0.0, 0.0):
+            self._began = self._ended = _now()
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._detector, name)
@@ -144,11 +98,82 @@ class Stopwatch:
     def detect_prepared(self, prepared: Prepared) -> Detections:
         detections = self._detector.detect_prepared(prepared)
         self.found += len(detections)
-        self._ended = time.perf_counter(), time.process_time()
+        self._frames += 1
+        self._ended = _now()
+        if self._frames == self._warm_up:
+            self._began = self._ended
         return detections
 
     def detect(self, pixels: np.ndarray) -> Detections:
         return self.detect_prepared(self.prepare(pixels))
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+class Collector(Contender):
+    """`run_collector` as it runs on a device: decode, letterbox, session, NMS, sampling, outbox with fsync, bucket.
+
+    Its time is the stopwatch's, to the last frame's detections. What comes before, the model's loading, and after, the
+    last delivery, does not grow with the frames. cameras: so many, all of the same video; the frames are those of all.
+    """
+
+    name = "edgeloop collector"
+
+    def __init__(
+        self,
+        stopwatch: Stopwatch,
+        video: Path,
+        folder: Path,
+        threads: int,
+        frames: int,
+        *,
+        sampling: SamplingSettings = SAMPLING,
+        cameras: int = 1,
+    ) -> None:
+        super().__init__(frames)
+        self.kept = 0  # frames of the last call
+        self._stopwatch = stopwatch
+        self._folder, self._threads, self._sampling = folder, threads, sampling
+        self._cameras = tuple(CameraSettings(name=f"road-{i}", source=str(video)) for i in range(cameras))
+
+    def __call__(self) -> Timed:
+        self._stopwatch.reset()
+        with tempfile.TemporaryDirectory(dir=self._folder) as name:
+            device = DeviceSettings(
+                name="bench",
+                project="bench",
+                bucket=(Path(name) / "bucket").absolute().as_uri(),
+                cameras=self._cameras,
+                outbox=str(Path(name) / "outbox"),
+                threads=self._threads,
+            )
+            status = run_collector(
+                device,
+                sampling=self._sampling,
+                max_frames=self.frames,
+                follow_releases=False,
+                open_source=self._opened,
+                open_detector=lambda *_, **__: self._stopwatch,
+            )
+        if (status.frames, status.frames_lost) != (self.frames, 0):
+            raise RuntimeError(f"the collector decided {status.frames} of {self.frames} frames: {status.last_error}")
+        self.kept = status.kept
+        self.detections = self._stopwatch.found
+        return self._stopwatch.taken
+
+    def _opened(
+        self,
+        source: str,
+        name: str,
+        *,
+        start: datetime | None,
+        time_scale: float,
+        settings: CameraSettings | None = None,
+    ) -> camera.Source:
+        self._stopwatch.opened()
+        return camera.open_source(source, name, start=start, time_scale=time_scale, settings=settings)
 
 
 class PlainLoop(Contender):
@@ -158,44 +183,12 @@ class PlainLoop(Contender):
 
     def __init__(self, bare: BareSession, video: Path, frames: int, *, is_yolox: bool) -> None:
         super().__init__(frames)
-        self._session, self._input = bare.session, bare.input
-        self._video, self._is_yolox = video, is_yolox
-        self._side = self._input.shape[2]
-        self._grid = yolox_grid(self._side)
+        self._detect, self._video = PlainDetect(bare.session, is_yolox=is_yolox), video
 
     def process(self) -> None:
         capture = cv2.VideoCapture(str(self._video))
         self.detections = sum(self._detect(capture.read()[1]) for _ in range(self.frames))
         capture.release()
-
-    def _detect(self, pixels: np.ndarray) -> int:
-        side, is_yolox = self._side, self._is_yolox
-        scale = min(side / pixels.shape[0], side / pixels.shape[1])
-        scaled = cv2.resize(pixels, (int(pixels.shape[1] * scale), int(pixels.shape[0] * scale)))
-        below, right = side - scaled.shape[0], side - scaled.shape[1]
-        padded = cv2.copyMakeBorder(scaled, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(114, 114, 114))
-        blob = cv2.dnn.blobFromImage(padded, 1.0 if is_yolox else 1 / 255, swapRB=not is_yolox)
-        output = self._session.run(None, {self._input.name: blob})[0][0]
-        boxes, scores = self._of_yolox(output) if is_yolox else (output[:4].T, output[4:].T)
-        best, classes = scores.max(axis=1), scores.argmax(axis=1)
-        corners = np.column_stack([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, 2:]]) / scale
-        above = best >= FLOOR
-        return len(
-            cv2.dnn.NMSBoxesBatched(
-                corners[above].tolist(), best[above].tolist(), classes[above].tolist(), FLOOR, NMS_IOU, top_k=300
-            )
-        )
-
-    def _of_yolox(self, output: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        centres, strides = self._grid[:, :2], self._grid[:, 2:]
-        boxes = np.column_stack([(output[:, :2] + centres) * strides, np.exp(output[:, 2:4]) * strides])
-        return boxes, output[:, 4:5] * output[:, 5:]
-
-
-def yolox_grid(side: int) -> np.ndarray:
-    """(locations, 3): column, row and stride of each of YOLOX's locations."""
-    cells = [(x, y, stride) for stride in (8, 16, 32) for y in range(side // stride) for x in range(side // stride)]
-    return np.array(cells, np.float32)
 
 
 class UltralyticsPredict(Contender):
@@ -203,7 +196,7 @@ class UltralyticsPredict(Contender):
 
     name = 'YOLO("x.onnx").predict'
 
-    def __init__(self, model: Path, video: Path, threads: int, frames: int) -> None:
+    def __init__(self, model: Path, video: Path, threads: int, frames: int, side: int) -> None:
         super().__init__(frames)
         import onnxruntime as ort
         import torch
@@ -212,7 +205,7 @@ class UltralyticsPredict(Contender):
         torch.set_num_threads(threads)
         self._video = video
         self._yolo = YOLO(str(model), task="detect")
-        self._settings = {"imgsz": 256, "conf": FLOOR, "iou": NMS_IOU, "verbose": False, "device": "cpu"}
+        self._settings = {"imgsz": side, "conf": FLOOR, "iou": NMS_IOU, "verbose": False, "device": "cpu"}
         plain_session = ort.InferenceSession
 
         def session_with_threads(weights: str, _: None = None, **kwargs: object) -> ort.InferenceSession:

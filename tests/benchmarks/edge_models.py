@@ -1,4 +1,4 @@
-"""What the edge benchmark runs on: a small ultralytics export and a video, both made when they are asked for."""
+"""What the edge benchmark runs on: ultralytics exports and a video, made when they are asked for."""
 
 import os
 import warnings
@@ -14,6 +14,7 @@ from tasks.adapters.detector import probe_frame
 
 SMALL_INPUT = 256  # pixels
 SMALL_CLASSES = 5
+LARGE_INPUT = 640
 
 
 def prepare_ultralytics(folder: Path) -> None:
@@ -31,14 +32,34 @@ def export_small_model(
 
     It sees next to nothing; fitted to `pictures` it answers such pictures with many different boxes and confidences.
     """
+    network = {"scales": {"n": [0.50, 0.125, 1024]}, "nc": SMALL_CLASSES}
+    name = f"{Path(architecture).name}n-small"
+    return _export(folder, architecture, name, network, pictures=pictures, imgsz=SMALL_INPUT, **arguments)
+
+
+def export_large_model(folder: Path, architecture: str = "11/yolo11") -> Path:
+    """An untrained YOLO11n as it is, 80 classes, exported for 640 x 640 pixels; needs ultralytics. It sees nothing."""
+    return _export(folder, architecture, f"{Path(architecture).name}n-{LARGE_INPUT}", {}, imgsz=LARGE_INPUT)
+
+
+def _export(
+    folder: Path,
+    architecture: str,
+    name: str,
+    network: dict[str, object],
+    *,
+    pictures: Sequence[NDArray[np.uint8]] = (),
+    **arguments: object,
+) -> Path:
+    """network: what of the architecture is replaced."""
     import torch
     import yaml
     from ultralytics import YOLO
     from ultralytics.utils import ROOT
 
     config = yaml.safe_load((ROOT / "cfg" / "models" / f"{architecture}.yaml").read_text())
-    config.update(scales={"n": [0.50, 0.125, 1024]}, nc=SMALL_CLASSES)
-    path = folder / f"{Path(architecture).name}n-small.yaml"
+    config.update(network)
+    path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
     torch.manual_seed(0)
     model = YOLO(str(path), task="detect")
@@ -47,7 +68,7 @@ def export_small_model(
         enliven(model.model, pictures)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing names everything that it freezes
-        return Path(model.export(format="onnx", imgsz=SMALL_INPUT, simplify=False, verbose=False, **arguments))
+        return Path(model.export(format="onnx", simplify=False, verbose=False, **arguments))
 
 
 def enliven(network: Any, pictures: Sequence[NDArray[np.uint8]]) -> None:

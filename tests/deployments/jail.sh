@@ -14,7 +14,8 @@ bind() { # path, ro or rw
 }
 for folder in /usr /etc /proc /dev; do bind $folder ro; done
 for link in /bin /sbin /lib /lib64; do [ -L $link ] && cp -a $link "$root/" || { [ -d $link ] && bind $link ro; }; done
-mkdir -m 1777 "$root/tmp"
+mkdir "$root/tmp"
+mount -t tmpfs -o size=64m,mode=1777 tmpfs "$root/tmp"
 while [ "$1" != -- ]; do
   case $1 in
     --read) bind "$2" ro ;;
@@ -23,6 +24,5 @@ while [ "$1" != -- ]; do
   shift 2
 done
 shift
-mount -t tmpfs -o size=64m,mode=1777 tmpfs "$root/tmp"
 mount -o remount,ro "$root"
 exec chroot "$root" setpriv --reuid 10001 --regid 10001 --clear-groups --no-new-privs --bounding-set=-all "$@"

@@ -95,7 +95,7 @@ class Machine:
             "EDGELOOP_DEVICE": str(self.device),
             "EDGELOOP_RESTART": str(self.restart),
             "EDGELOOP_RUN_AS": "",
-            "EDGELOOP_HEALTHY_WITHIN": "40",
+            "EDGELOOP_HEALTHY_WITHIN": "120",
         }
         return subprocess.run(
             [ROOT / "deployments" / "edge_install.sh", *map(str, arguments)],
@@ -167,7 +167,7 @@ def test_an_upgrade_takes_over_and_can_be_gone_back_from(machine, bundles):
 def test_a_version_that_dies_is_gone_back_from(machine, bundles):
     """A version whose collector ends at once is replaced by the one before, which then runs, with exit code 2."""
     before = machine.running()
-    done = machine("install", bundles["1.2.0"], EDGELOOP_HEALTHY_WITHIN="15")
+    done = machine("install", bundles["1.2.0"], EDGELOOP_HEALTHY_WITHIN="20")
     assert done.returncode == 2
     assert f"went back to {before}, which runs" in done.stderr
     assert machine.running() == before

@@ -37,6 +37,7 @@ _BUSY = {
 }
 _TAKEN = {"PreconditionFailed", "412"}
 _MISSING = {"NoSuchKey", "404"}
+_FORBIDDEN = {"AccessDenied", "403"}
 _ADVICE = {
     "NoSuchBucket": "create it, or correct the bucket's URL",
     "AccessDenied": "give these credentials the right to read and write there",
@@ -235,10 +236,22 @@ class S3Store:
             if self._opened_at < began:
                 self._filesystem = None  # closes itself when the last call that uses it has ended
 
+    def _is_not_listed(self, path: str) -> bool:
+        """Is a key that may not be read simply not there?
+
+        S3 answers 403 instead of 404 to whoever may not list the whole bucket, and a device may list its own keys only.
+        """
+        try:
+            with self._errors(path, "listed"):
+                page = self._call("list_objects_v2", Prefix=self._prefix + path, MaxKeys=1)
+        except BucketError:
+            return False
+        return all(entry["Key"] != self._prefix + path for entry in page.get("Contents", ()))
+
     def _refusal(self, error: OSError, path: str, where: str) -> BucketError:
         """What the server's answer means."""
         code, status = _code_of(error), _status_of(error)
-        if code in _MISSING:
+        if code in _MISSING or (code in _FORBIDDEN and where.endswith("read") and self._is_not_listed(path)):
             return ObjectMissing(f"{self.url_of(path)}: there is no such object")
         if code in _BUSY or status == 429 or status >= 500:
             return TransientBucketError(f"{where}: the server is busy ({code or status}): it is tried again")

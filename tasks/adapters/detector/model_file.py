@@ -33,7 +33,7 @@ class ModelFile:
     image_size: (height, width) of the input. output_shape: as it really comes out for one image, batch included.
     batch: how many images it is run on at once at most. provider: what computes; passed_over: why it is none of those
     that were asked for before it. names: class names by the model's class id, None where the file has none. metadata:
-    as the exporter wrote it. run_options: of every run; its `terminate` ends one that does not end by itself.
+    as the exporter wrote it. run_options: of runs that can be interrupted; its `terminate` ends one that hangs.
     """
 
     where: str

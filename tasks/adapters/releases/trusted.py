@@ -67,6 +67,7 @@ class TrustedReleases:
             )
         self._trusted = _read(folder)
         self._targets: Targets | None = None
+        self._ends = (datetime.max.replace(tzinfo=timezone.utc), "")
 
     def newest(self, group: str) -> int:
         """The number of the newest release of a group; 0 when there is none.
@@ -146,7 +147,7 @@ class TrustedReleases:
             raise BucketError(
                 f"{self._folder}: cannot be written: {error.strerror or error}: free some space"
             ) from error
-        self._targets = parse(Targets, self._trusted.targets.encode()).signed
+        self._targets, self._ends = parse(Targets, self._trusted.targets.encode()).signed, self._first_end()
 
     def _update(self, scratch: str) -> None:
         fetcher = _BucketFetcher(self._bucket)
@@ -170,17 +171,20 @@ class TrustedReleases:
             self._trusted = trusted
 
     def _check_not_expired(self) -> None:
-        now = datetime.now(timezone.utc)
-        roots = [data for _, data in sorted(self._trusted.roots.items())]
-        dates: dict[str, datetime] = {"root": parse(Root, roots[-1].encode() if roots else self._given).signed.expires}
-        for role, kind in _KINDS:
-            dates[role] = parse(kind, getattr(self._trusted, role).encode()).signed.expires
-        role = min(dates, key=lambda name: dates[name])
-        if dates[role] <= now:
+        ends, name = self._ends
+        if ends <= datetime.now(timezone.utc):
             raise MetadataExpired(
-                f"{role}.json expired on {dates[role]:%Y-%m-%d %H:%M} UTC, and nobody has signed a newer one: run a "
-                f"turn on central (edgeloop loop), or check this device's clock"
+                f"{name}.json expired on {ends:%Y-%m-%d %H:%M} UTC, and nobody has signed a newer one: run a turn on "
+                f"central (edgeloop loop), or check this device's clock"
             )
+
+    def _first_end(self) -> tuple[datetime, str]:
+        """When the first of the roles ends, and which one."""
+        roots = [data for _, data in sorted(self._trusted.roots.items())]
+        ends = [(parse(Root, roots[-1].encode() if roots else self._given).signed.expires, "root")]
+        for role, kind in _KINDS:
+            ends.append((parse(kind, getattr(self._trusted, role).encode()).signed.expires, role))
+        return min(ends)
 
 
 class MetadataExpired(ReleaseUntrusted):

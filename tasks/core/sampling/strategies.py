@@ -140,7 +140,9 @@ class StrategyTable:
         if len(self._close):
             near = self._is_close(confidence) & self._close_selected[:, class_id]
             counts[self._close] = np.count_nonzero(near, axis=1)
-        return None if self._misses is None else total(self._misses.of(confidence, class_id))
+        if self._misses is None:
+            return None
+        return total(self._misses.of(confidence, class_id)) if len(confidence) else 0.0
 
     def _count_classes(self, observation: Observation, counts: Counts) -> float | None:
         """Classification: one class that fits is enough, so that the count is 0 or the fewest that is wanted.
