@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from statistics import mean, median
 
 from tasks.collector.runner import Runner
-from tasks.core.entities import Probation
+from tasks.core.settings import Probation
 
 _JUDGED_FROM = 30  # frames; a median or a mean of fewer says little
 _REMEMBERED = 300  # times of the model, for what the next release is held against

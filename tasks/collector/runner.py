@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tasks.adapters.detector import Prepared
 from tasks.adapters.releases import InstalledRelease
-from tasks.core.entities import STUB, Detections, Probation, content_id
+from tasks.core.entities import STUB, Detections, content_id
 from tasks.core.errors import ModelError
-from tasks.core.settings import RandomSampling, SamplingSettings
+from tasks.core.settings import Probation, RandomSampling, SamplingSettings
 
 WITHOUT_ORDERS = SamplingSettings(sampling_strategies=(RandomSampling(name="random", type="random"),))
 
@@ -90,7 +90,7 @@ class Runner:
     settings_version: str = ""
     release_number: int = 0
     on_probation: bool = False
-    probation: Probation = Probation()
+    probation: Probation = field(default_factory=Probation)
 
     @property
     def model_version(self) -> str:

@@ -7,12 +7,10 @@ import hashlib
 import logging
 import os
 import pickle
-import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from hypothesis import given
@@ -307,80 +305,6 @@ def test_a_child_after_fork_opens_its_own_connections(request):
         os.waitpid(child, 0)
     bucket.close()
     assert status == 0
-
-
-# --- servers that misbehave ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def _credentials(monkeypatch):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-
-
-@pytest.mark.usefixtures("_credentials")
-def test_a_server_that_never_answers_costs_one_timeout(monkeypatch):
-    """Each verb against a server that accepts and stays silent ends with a BucketError after one timeout, not more."""
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(16)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        bucket = Bucket("s3://hung/p", "yard", timeout=1.0)
-        for call in (lambda: bucket.put("a", b"x"), lambda: bucket.get("a"), lambda: bucket.create("a", b"x")):
-            began = time.monotonic()
-            with pytest.raises(BucketError, match=r"no answer within 1 s|connection failed"):
-                call()
-            assert time.monotonic() - began < 3.0
-        bucket.close()
-
-
-@pytest.mark.usefixtures("_credentials")
-def test_an_unreachable_server_is_a_quick_bucket_error(monkeypatch):
-    """A refused connection is an error within the timeout, in one line without credentials."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    bucket = Bucket("s3://nobody/p", "yard", timeout=1.0)
-    began = time.monotonic()
-    with pytest.raises(BucketError, match="check the network and the endpoint") as caught:
-        bucket.put("a", b"x")
-    bucket.close()
-    assert time.monotonic() - began < 3.0
-    assert SECRET not in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.usefixtures("_credentials")
-@pytest.mark.parametrize(("failures", "answered"), [(2, True), (99, False)])
-def test_a_busy_server_is_asked_a_few_times_by_one_layer_of_retries(monkeypatch, failures, answered):
-    """503 is retried four times at most in all: s3fs, botocore and we do not multiply."""
-    requests = []
-
-    class Busy(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_PUT(self):
-            requests.append(self.headers)
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(503 if len(requests) <= failures else 200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-    bucket = Bucket("s3://busy/p", "yard")
-    if answered:
-        bucket.put("a", b"hello")
-    else:
-        with pytest.raises(BucketError, match="busy"):
-            bucket.put("a", b"hello")
-    bucket.close()
-    server.shutdown()
-    server.server_close()
-    assert len(requests) == (failures + 1 if answered else 4)
-    assert requests[0]["Content-MD5"] == "XUFAKrxLKna5cZ2REBfFkg=="
 
 
 def a_release(number):

@@ -26,8 +26,9 @@ from tasks.adapters.releases import (
     started,
 )
 from tasks.core import layout
-from tasks.core.entities import Probation, Release
+from tasks.core.entities import Release
 from tasks.core.errors import BucketError, ReleaseRefused
+from tasks.core.settings import Probation
 from tests.adapters.models import constant_detector, sha256_of
 from tests.adapters.released import BOX, a_model, a_release, installed_now, kill_installations
 from tests.adapters.s3 import fresh_s3_url

@@ -98,7 +98,7 @@ def tables(options: Options = Options()) -> Iterator[Table]:
             yield Table("Edge: YOLOX-nano", (), (), [f"Left out: {YOLOX_NANO.name} is not there."])
         for model in models(options, here):
             yield from tables_of(model, video, here, options, peer)
-        yield footprint_table(options.model or YOLOX_NANO, options.classes, video, options.threads, here)
+        yield footprint_table(options.model or YOLOX_NANO, options.classes, video, options.threads)
 
 
 def models(options: Options, folder: Path) -> Iterator[Path]:

@@ -1,6 +1,6 @@
 """How the collector's speed grows, or does not, with strategies, detections and cameras.
 
-    python -m tests.benchmarks.bench_growth [--frames 400] [--rounds 5]
+    python -m tests.benchmarks.bench_growth [--frames 360] [--rounds 5]
 
 The real collector with the small model, as in `bench_edge`. One thing is varied at a time; each of its values runs in
 pairs with the first one, and the figure is the median of the ratios. The length of the outbox is varied in
@@ -30,6 +30,7 @@ from tests.benchmarks.tables import Table
 from tests.real.shared_data import VIDEO
 
 VARIED = {"strategies": (1, 5, 10, 20), "detections": (0, 30, 100, 300), "cameras": (1, 2, 4, 8)}
+SINGLE = {("cameras", 1): "camera"}
 FOLDER = Path(".benchmarks")  # on the disk of the project, so that a sync is one
 COLUMNS = 30  # of boxes in the model's input
 BAND = 0.5  # share of its height where boxes lie; above and below a wide picture is only padding
@@ -48,7 +49,7 @@ class Load:
 class Options:
     """frames: of all cameras together, a collector and round. The first tenth is a warm-up."""
 
-    frames: int = 400
+    frames: int = 360
     rounds: int = 5
     threads: int = 1
 
@@ -90,20 +91,20 @@ def table(what: str, values: Sequence[int], detector: Detector, video: Path, fol
     first = collectors[values[0]]
     pairs = {value: measure_pairs(first, collectors[value], options.rounds) for value in values[1:]}
     base, counted = Load(), options.frames - warm_up(options.frames)
-    rest = ", ".join(f"{count} {name}" for name, count in vars(base).items() if name != what)
+    rest = ", ".join(f"{count} {SINGLE.get((name, count), name)}" for name, count in vars(base).items() if name != what)
     return Table(
         f"Growth: frames/s by {what}",
         (what, "frames/s", "of the first", "quartiles", "CPU ms/frame", "kept"),
         list(rows(values, pairs, {value: one.kept for value, one in collectors.items()}, counted)),
         [
-            f"Beside that: {rest} a frame or device; {options.threads} thread(s), {options.frames} frames of "
+            f"Beside that: {rest}; {options.threads} thread(s), {options.frames} frames of "
             f"{video.name} in all, {cores()} cores. {SAID[what]}"
         ],
     )
 
 
 SAID = {
-    "strategies": f"Each keeps its share of what it matches, such that all keep {KEPT_SHARE:.0%} of the frames at most.",
+    "strategies": f"Each keeps a share of what it matches, all together at most {KEPT_SHARE:.0%} of the frames.",
     "detections": "The model runs as ever; then its output is overwritten with so many boxes above the confidence "
     "floor that do not overlap, which are decoded, go through NMS, all remain, and are sampled.",
     "cameras": "All cameras show the same video, and the frames are divided among them; each is decoded on its own.",

@@ -28,7 +28,7 @@ print(time.process_time() - began, "boto3" in sys.modules)
 WITHOUT_BOTO3 = "sys.modules['boto3'] = None  # as if it were not installed"
 
 
-def footprint_table(model: Path, classes: str, video: Path, threads: int, folder: Path) -> Table:
+def footprint_table(model: Path, classes: str, video: Path, threads: int) -> Table:
     """Memory is left out where the model is not there."""
     rows, notes = [], []
     if model.exists():

@@ -30,7 +30,7 @@ def test_a_device_that_is_killed_fifty_times_while_it_swaps_has_the_old_model_or
 
 @pytest.mark.parametrize("how", ["nan", "memory", "hang", "boxes"])
 def test_a_bad_model_is_gone_back_from_ten_times(tmp_path, promise, how):
-    """Ten releases, one after another, of a model that is bad on real frames: each time release 1 is back in a minute."""
+    """Ten releases, one after another, of a model that is bad on real frames: release 1 is back within a minute."""
     device = a_device(tmp_path, a_folder(tmp_path / "frames", 60))
     bucket = Bucket(device.bucket, "yard")
     a_release(bucket, constant_detector(tmp_path / "good.onnx", [CAR]), sampling(1.0))
@@ -45,7 +45,7 @@ def test_a_bad_model_is_gone_back_from_ten_times(tmp_path, promise, how):
             a_release(bucket, bad, sampling(1.0, seed=number), probation=LIMITS)
 
         def in_force(number=number, began=began):
-            until(device, lambda status: status.release_number == number)()
+            until(device, lambda seen: seen.release_number == number)()
             began.append(time.monotonic())
 
         def back(number=number, began=began):

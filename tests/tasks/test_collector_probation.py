@@ -13,8 +13,9 @@ from tasks.adapters.detector import open_detector
 from tasks.adapters.releases import installed_release, try_model
 from tasks.collector import CollectorConfig, collector_pid, read_status, run_collector, start_detached, stop_collector
 from tasks.collector.config import INSTALLED_FOLDER
-from tasks.core.entities import STUB, Probation
+from tasks.core.entities import STUB
 from tasks.core.errors import ModelError
+from tasks.core.settings import Probation
 from tests.adapters.dark_models import bad_on_dark_frames
 from tests.adapters.models import constant_detector, sha256_of
 from tests.tasks.collecting import CAR, a_device, a_folder, a_release, samples_of, sampling, until

@@ -15,14 +15,16 @@ import pytest
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.detector import open_detector
 from tasks.adapters.outbox import DeviceLock
-from tasks.collector import drain_outbox, project, read_status, run_collector
+from tasks.collector import CollectorConfig, drain_outbox, project, read_status, run_collector
 from tasks.core.entities import DeviceStatus
 from tasks.core.errors import AlreadyRunning, BucketError, SourceUnavailable
+from tasks.core.settings import Probation
 from tests.adapters.models import constant_detector
 from tests.adapters.signing import trusted_root
-from tests.tasks.collecting import CAR, TRUCK, a_device, a_folder, a_release, samples_of, sampling
+from tests.tasks.collecting import CAR, TRUCK, a_device, a_folder, a_release, images_of, samples_of, sampling
 from tests.tasks.seeing import until
 from tests.tasks.sources import Paced
+from tests.tasks.test_collector_restarts import a_process
 
 
 def a_device_of_two(tmp_path: Path, source: Path, second: dict[str, object] | None = None, **fields):
@@ -367,3 +369,32 @@ def test_all_projects_drain_within_ten_seconds_of_a_stop(tmp_path, frames, monke
         assert one.frames == 41
         assert one.frames_lost == 0
     assert status.outbox_samples + status.drops.get("sample dropped, same image", 0) == 41
+
+
+@pytest.mark.slow
+def test_a_killed_device_goes_on_in_every_project(tmp_path):
+    """SIGKILL at three instants of a recording that two projects look at: in the end each has decided every frame once
+    and delivered every sample once."""
+    frames = a_folder(tmp_path / "frames", 120)
+    device = a_device_of_two(tmp_path, frames)
+    buckets = [Bucket(one.bucket, one.project) for one in device.of_each_project()]
+    for bucket in buckets:  # whose deaths are no fault of the release
+        a_release(bucket, settings=sampling(1.0), probation=Probation(deaths=100))
+    for more in (5, 30, 60):
+        child = a_process(CollectorConfig(device=device), tmp_path, 0.03)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.02)
+            waiting = list((tmp_path / "outbox" / "projects" / "dock" / "samples").glob("*.json"))
+            if len(waiting) + len(images_of(buckets[1])) >= more:
+                break
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    child = a_process(CollectorConfig(device=device), tmp_path, 0.0)
+    child.communicate(timeout=120)
+    for bucket, folder in zip(buckets, (device.outbox, f"{device.outbox}/projects/dock")):
+        status, samples = read_status(folder), samples_of(bucket)
+        assert (status.frames, status.kept, status.frames_lost, status.outbox_samples) == (120, 120, 0, 0)
+        same = status.drops.get("sample dropped, same image", 0)
+        assert len(samples) == len({s.sample_id for s in samples}) == len(images_of(bucket)) == 120 - same

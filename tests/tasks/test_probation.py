@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tasks.collector.probation import ProbationWatch, why_not
 from tasks.collector.runner import Runner
-from tasks.core.entities import Probation
+from tasks.core.settings import Probation
 from tests.tasks.collecting import sampling
 
 

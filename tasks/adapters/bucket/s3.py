@@ -68,7 +68,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self._timeout = timeout
         self._filesystem: Any = None
-        self._opened_at = 0.0
+        self._used = threading.local()  # the filesystem of this thread's last call
         self._process = 0
         self._opening = threading.Lock()
 
@@ -156,7 +156,8 @@ class S3Store:
             self._filesystem, self._opening, self._process = None, threading.Lock(), os.getpid()
         with self._opening:
             if self._filesystem is None:
-                self._filesystem, self._opened_at = self._opened(), time.monotonic()
+                self._filesystem = self._opened()
+            self._used.filesystem = self._filesystem
             return self._filesystem
 
     def _opened(self) -> Any:
@@ -203,7 +204,7 @@ class S3Store:
         import botocore.exceptions  # type: ignore[import-untyped]
         import botocore.parsers  # type: ignore[import-untyped]
 
-        where, began = f"{self.url_of(path)}: cannot be {verb}", time.monotonic()
+        where = f"{self.url_of(path)}: cannot be {verb}"
         try:
             yield
         except (TimeoutError, asyncio.TimeoutError):  # two types before Python 3.11
@@ -211,7 +212,7 @@ class S3Store:
                 f"{where}: no answer within {self._timeout:.0f} s: check the network and the endpoint"
             ) from None
         except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError):
-            self._look_for_credentials(began)
+            self._look_for_credentials()
             raise BucketError(f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from None
         except (
             botocore.exceptions.HTTPClientError,
@@ -227,14 +228,15 @@ class S3Store:
             raise BucketError(f"{where}: {type(error).__name__}: check the endpoint and the environment") from None
         except OSError as error:
             if _code_of(error) in _CREDENTIALS_REFUSED:
-                self._look_for_credentials(began)
+                self._look_for_credentials()
             raise self._refusal(error, path, where) from None
 
-    def _look_for_credentials(self, began: float) -> None:
-        """Have the next call open a new session, unless another thread has done so since `began`."""
+    def _look_for_credentials(self) -> None:
+        """Have the next call open a new session, unless another thread has done so since."""
         with self._opening:
-            if self._opened_at < began:
+            if self._filesystem is getattr(self._used, "filesystem", None):
                 self._filesystem = None  # closes itself when the last call that uses it has ended
+        self._used.filesystem = None
 
     def _is_not_listed(self, path: str) -> bool:
         """Is a key that may not be read simply not there?

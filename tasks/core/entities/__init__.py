@@ -45,7 +45,6 @@ from tasks.core.entities.labels import (
 )
 from tasks.core.entities.models import (
     ModelVersion,
-    Probation,
     Probe,
     ProbeFrame,
     Release,
@@ -85,7 +84,6 @@ __all__ = [
     "Label",
     "LabelBox",
     "ModelVersion",
-    "Probation",
     "Probe",
     "ProbeFrame",
     "Rates",
