@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.adapters.releases import InstalledRelease, installed_release
 from tasks.collector.config import INSTALLED_FOLDER, CollectorConfig
-from tasks.collector.orders import Orders
 from tasks.collector.runner import Runner, RunnerFactory
 from tasks.collector.tally import Tally
 from tasks.core.errors import ModelError, SettingsError
 
 _PATIENCE_S = 3.0  # for the first answer about releases, when there is something to start with
 _LOOK_UP_S = 0.2
+
+if TYPE_CHECKING:
+    from tasks.collector.orders import Orders
 
 
 def installed_here(config: CollectorConfig) -> InstalledRelease | None:

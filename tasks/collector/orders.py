@@ -148,7 +148,8 @@ class Orders(threading.Thread):
             return
         if (reason := watch.hang(time.monotonic())) is not None and (runner := watch.runner) is not None:
             # Gone back from on the disk first: whoever starts a process that cannot be freed anew finds the one before.
-            go_back(self._folder, runner.release_number, reason)
+            with self._tally.survive("going back"):
+                go_back(self._folder, runner.release_number, reason)
             watch.condemn(reason)
             runner.detector.interrupt()
 
@@ -176,7 +177,7 @@ class Orders(threading.Thread):
             self._tally.clear(alerts.METADATA_EXPIRED)
             if number <= known:
                 self._tally.clear(alerts.RELEASES_NOT_TRUSTED)
-            elif time.monotonic() >= self._not_before:
+            elif number not in self._pauses or time.monotonic() >= self._not_before:
                 self._install(trusted, number)
 
     def _opened(self) -> TrustedReleases:

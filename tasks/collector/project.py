@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.outbox import Outbox
@@ -23,7 +24,6 @@ from tasks.collector.clock import ClockWatch
 from tasks.collector.config import INSTALLED_FOLDER, CollectorConfig, CollectorState, Position, read_state, write_state
 from tasks.collector.consumers import Consumers
 from tasks.collector.inference import InferenceThread
-from tasks.collector.orders import Orders
 from tasks.collector.pipeline import Pipeline
 from tasks.collector.runner import OpenDetector, Runner, RunnerFactory
 from tasks.collector.spooler import Snapshot, Spooler, write_status
@@ -32,6 +32,9 @@ from tasks.collector.uploader import Uploader
 from tasks.core.entities import STUB, DeviceStatus, Frame
 from tasks.core.errors import BucketError
 from tasks.core.settings import CameraSettings, Thresholds
+
+if TYPE_CHECKING:
+    from tasks.collector.orders import Orders
 
 _TICK_S = 1.0  # how often state and status are written on the device
 _DRAIN_S = 9.0  # a stopped collector has to be gone within 10 s
@@ -204,6 +207,8 @@ class Project:
         installed = installed_here(self._config)
         number = installed.release.number if installed else 0
         folder = self._folder / INSTALLED_FOLDER
+        from tasks.collector.orders import Orders  # with TUF: half of the start, and only for who follows releases
+
         self._orders = Orders(self._device, bucket, folder, self._factory, self.tally, number, self._without_release)
         self._orders.start()
 

@@ -63,7 +63,7 @@ def kill_installations(bucket: Bucket, tmp_path: Path, attempts: int, longest: f
     code = (  # without the trial of the model, which would take most of the time and writes nothing
         "import importlib, sys; from pathlib import Path; from tasks.adapters.bucket import Bucket; "
         "from tasks.adapters.releases import TrustedReleases, install; folder = Path(sys.argv[2]); "
-        "importlib.import_module('tasks.adapters.releases.install').smoke_test = lambda *given: None; "
+        "importlib.import_module('tasks.adapters.releases.installing').smoke_test = lambda *given: None; "
         "t = TrustedReleases(Bucket(sys.argv[1], 'yard'), folder, Path(sys.argv[3]).read_bytes()); "
         "print('go', flush=True); install(t, t.release('all', t.newest('all')), folder)"
     )

@@ -45,7 +45,7 @@ def tried(monkeypatch) -> list[Release]:
     """The trial of models has tests of its own; here are those that would have been tried."""
     tried: list[Release] = []
     monkeypatch.setattr(
-        importlib.import_module("tasks.adapters.releases.install"),
+        importlib.import_module("tasks.adapters.releases.installing"),
         "smoke_test",
         lambda model, release, *more: tried.append(release),
     )

@@ -17,6 +17,7 @@ import numpy as np
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.outbox import Outbox, sync_folder
+from tasks.adapters.outbox.records import record_name
 from tasks.core import layout
 from tasks.core.entities import Detection, Sample
 from tests.adapters.samples import a_sample
@@ -27,6 +28,9 @@ IMAGE_BYTES = 60_000  # a JPEG of 640 x 480
 SAMPLES = 50  # a segment
 DETECTIONS = 10  # a sample
 ROUNDS = 9
+LENGTHS = (0, 1000, 10_000, 100_000)  # of an outbox, samples
+CALLS, STARTS = 30, 3
+NUMBERS = count(10**6)  # of samples that no other has
 
 
 def tables() -> Iterator[Table]:
@@ -34,6 +38,7 @@ def tables() -> Iterator[Table]:
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as name:
         here = Path(name).absolute()
+        grown = growth(here / "grown")
         bucket = Bucket((here / "bucket").as_uri(), "bench")
         rows = [
             row("outbox.put, image and record, synced", measure_outbox(here), "the same two files written and synced"),
@@ -47,6 +52,7 @@ def tables() -> Iterator[Table]:
         rows,
         ["Of the bare speed: 1 is as fast as the system calls alone; medians of pairs."],
     )
+    yield grown
 
 
 def row(what: str, pairs: Pairs, bare: str) -> tuple[str, ...]:
@@ -121,6 +127,60 @@ def measure_ingest(bucket: Bucket, folder: Path) -> Pairs:
             raise RuntimeError(f"{len(known)} samples in a segment of {SAMPLES}")
 
     return measure_pairs(lambda: timed(bare), lambda: timed(ours), ROUNDS)
+
+
+def growth(folder: Path) -> Table:
+    """What an outbox costs that holds so many samples already."""
+    rows = []
+    (folder / "samples").mkdir(parents=True)
+    for length, before in zip(LENGTHS, (0, *LENGTHS)):
+        fill(folder, before, length)
+        rows.append((f"{length:,} samples wait", *(f"{seconds * 1000:,.1f}" for seconds in measure_length(folder))))
+    return Table(
+        "Outbox: milliseconds against its length",
+        ("", "put", "put, at its cap", f"pending({SAMPLES})", "start"),
+        rows,
+        [
+            f"Medians of {CALLS} calls; of a start, of {STARTS}. put: synced, with an image of 1 kB. At its cap: one "
+            "goes for each that comes. A start looks at every name and reads no record; the others should be flat."
+        ],
+    )
+
+
+def measure_length(folder: Path) -> tuple[float, float, float, float]:
+    """Median seconds of a put, of a put that evicts, of `pending`, and of a start. The length stays what it is."""
+    started = [timed(lambda: Outbox(folder, 10**12)).wall for _ in range(STARTS)]
+    outbox = Outbox(folder, 10**12)
+
+    def put(**fields: object) -> float:
+        sample, jpeg = a_sample(next(NUMBERS), 1000, **fields)
+        came.append(sample)
+        return timed(lambda: outbox.put(sample, jpeg)).wall
+
+    came: list[Sample] = []
+    stored = [put(random_slice=True) for _ in range(CALLS)]
+    looked = []
+    for _ in range(CALLS):
+        looked.append(timed(lambda: outbox.pending(SAMPLES)).wall)
+        outbox.pending(0)  # lets go of what was handed out, so that the next call reads it again
+    outbox.delivered(came)
+    for _ in range(CALLS):
+        put()
+    outbox.cap_bytes, came = outbox.used_bytes, []
+    evicting = [put(random_slice=True) for _ in range(CALLS)]
+    outbox.delivered(came)
+    put_s, evicting_s, looked_s, started_s = (float(np.median(s)) for s in (stored, evicting, looked, started))
+    return put_s, evicting_s, looked_s, started_s
+
+
+def fill(folder: Path, first: int, last: int) -> None:
+    """Samples of numbers `first` to `last`, as the outbox lays them down, without its syncs: it is 200,000 files."""
+    for number in range(first, last):
+        sample, jpeg = a_sample(number, 1000)
+        record = sample.to_json()
+        name = record_name(sample, record, number + 1)
+        (folder / "samples" / f"{sample.sample_id}.jpg").write_bytes(jpeg)
+        (folder / "samples" / str(name)).write_bytes(record)
 
 
 # --- samples and files -----------------------------------------------------------------------------------------------

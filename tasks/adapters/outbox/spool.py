@@ -316,25 +316,26 @@ class Outbox:
     def _recover(self) -> None:
         """Index what lies on the disk; what is not whole is quarantined, what was never acknowledged is removed."""
         files = {file.name: file.stat() for file in os.scandir(self._samples)}
-        names = [name for file in files if (name := parse_name(file)) is not None]
-        self._put_aside_foreign_files(files, {name.sample_id for name in names})
+        records = {file: parse_name(file) for file in files if not file.endswith(".jpg")}
+        ours = [(name, file) for file, name in records.items() if name is not None]
+        self._put_aside(files, [file for file, name in records.items() if name is None], {n.sample_id for n, _ in ours})
         wall, now = time.time(), time.monotonic()
-        for name in sorted(names, key=lambda name: name.number):
-            record, image = self._record_path(name), self._image_path(name.sample_id)
-            if image.name not in files:
-                self._stuck += self._quarantine.take([record])
+        for name, file in sorted(ours, key=lambda item: item[0].number):
+            image = f"{name.sample_id}.jpg"
+            if image not in files:
+                self._stuck += self._quarantine.take([self._samples / file])
             elif name.sample_id in self._index or self._delivered.origin_of(name.sample_id) is not None:
-                self._unlink(record)  # a crash came between the note of the delivery and the removal
+                self._unlink(self._samples / file)  # a crash came between the note of the delivery and the removal
             else:
-                size = files[record.name].st_size + files[image.name].st_size
-                self._enter(_Entry(name, size, now - max(0.0, wall - files[record.name].st_mtime)))
+                size = files[file].st_size + files[image].st_size
+                self._enter(_Entry(name, size, now - max(0.0, wall - files[file].st_mtime)))
         for file in files:
             if file.endswith(".jpg") and file[:-4] not in self._index:
                 self._unlink(self._samples / file)  # its record was never written: nobody was told that it is safe
 
-    def _put_aside_foreign_files(self, files: dict[str, os.stat_result], known: set[str]) -> None:
+    def _put_aside(self, files: dict[str, os.stat_result], foreign: list[str], known: set[str]) -> None:
         """Quarantine what has no name of ours, with the image that may belong to it."""
-        for file in [file for file in files if not file.endswith(".jpg") and parse_name(file) is None]:
+        for file in foreign:
             stem = file.partition(".")[0]
             parts = [file]
             if stem not in known and f"{stem}.jpg" in files:
