@@ -19,7 +19,7 @@ from tasks.adapters.outbox import Outbox
 from tests.adapters.samples import a_sample
 
 
-def write_for_ever(folder: Path, cap_bytes: int, seed: int, acknowledged: int) -> None:
+def write_for_ever(folder: Path, cap_bytes: int, seed: int, acknowledged: int, pause: float = 0) -> None:
     outbox = Outbox(folder, cap_bytes)
     number = 0
     while True:
@@ -27,6 +27,7 @@ def write_for_ever(folder: Path, cap_bytes: int, seed: int, acknowledged: int) -
         sample, jpeg = a_sample(seed * 1_000_000 + number)
         if outbox.put(sample, jpeg) == "stored":
             os.write(acknowledged, f"{sample.sample_id}\n".encode())
+            time.sleep(pause)
 
 
 def one_round(folder: Path, cap_bytes: int, seed: int) -> str:

@@ -16,7 +16,7 @@ from tests.tasks.collecting import ROOT
 
 CAP = 256 * 2**20
 WRITER = "import sys, pathlib; from tests.adapters.outbox_victim import write_for_ever as w; "
-WRITER += "w(pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), 1)"
+WRITER += "w(pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), 1, 0.02)"  # most cuts come just after one
 
 
 def cut_power(tmp_path, cuts):
@@ -30,10 +30,10 @@ def cut_power(tmp_path, cuts):
                 writer = subprocess.Popen(
                     [sys.executable, "-c", WRITER, str(disk.folder / "outbox"), str(CAP), str(1000 * cuts + number)],
                     stdout=told,
-                    stderr=subprocess.DEVNULL,
                     env={**os.environ, "PYTHONPATH": str(ROOT)},
                 )
-            until(lambda known=known: known.stat().st_size > 21, 60, "a first sample")
+            until(lambda known=known, writer=writer: known.stat().st_size > 21 or writer.poll(), 60, "a first sample")
+            assert writer.poll() is None
             time.sleep(chance.uniform(0, 0.3))
             disk.cut_power()
             writer.kill()
