@@ -310,6 +310,7 @@ class Project:
             if stopped_at is None and self._stop.is_set():
                 stopped_at = time.monotonic()
             if stopped_at is not None and time.monotonic() - stopped_at > limit:
+                self._uploader.abandon()
                 return False
             if time.monotonic() >= self._next_tick:
                 self._next_tick = time.monotonic() + _TICK_S

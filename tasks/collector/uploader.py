@@ -15,8 +15,9 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,10 @@ from tasks.core.settings import DeviceSettings
 _AT_ONCE = 4  # images on their way, at most; most of the time of a small upload is waiting
 _IDLE_S = 0.2
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0  # after a failure, and at most; half of it by chance
+
+
+class _AbandonedError(Exception):
+    """The collector has gone, and with it the right to this outbox."""
 
 
 class Uploader(threading.Thread):
@@ -55,6 +60,8 @@ class Uploader(threading.Thread):
         self._tally = tally
         self._status = status
         self._finishing = threading.Event()
+        self._touching = threading.Lock()  # held while the outbox is touched
+        self._abandoned = False
         self._at_once = _AT_ONCE
         self._images_there: set[str] = set()
         self._traffic_there: set[str] = set()
@@ -69,7 +76,10 @@ class Uploader(threading.Thread):
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="upload") as pool:
             while True:
                 is_last = self._finishing.is_set()
-                succeeded, did_something = self._round(pool, flush=is_last)
+                try:
+                    succeeded, did_something = self._round(pool, flush=is_last)
+                except _AbandonedError:
+                    return
                 if is_last and (not succeeded or not did_something):
                     return
                 if not succeeded:
@@ -84,6 +94,22 @@ class Uploader(threading.Thread):
         """Deliver what waits, as far as the bucket answers, and end."""
         self._finishing.set()
 
+    def abandon(self) -> None:
+        """Touch the outbox no more, whatever a call that still waits for the bucket comes back with.
+
+        The next collector may begin once this one has given back its lock; what a call has delivered meanwhile, it finds.
+        """
+        with self._touching:
+            self._abandoned = True
+        self._finishing.set()
+
+    @contextmanager
+    def _at_the_outbox(self) -> Iterator[None]:
+        with self._touching:
+            if self._abandoned:
+                raise _AbandonedError
+            yield
+
     # --- a round -----------------------------------------------------------------------------------------------------
 
     def _round(self, pool: ThreadPoolExecutor, *, flush: bool) -> tuple[bool, bool]:
@@ -91,6 +117,8 @@ class Uploader(threading.Thread):
         self.bucket_answers = False
         try:
             did_something = self._send_everything(pool, flush)
+        except _AbandonedError:
+            raise
         except BucketError as error:
             self._tally.bucket_failed(error)
             return False, False
@@ -135,8 +163,9 @@ class Uploader(threading.Thread):
     def _take_note_of(self, number: int, *, count_all: bool = False) -> None:
         """What segment `number` holds is delivered."""
         held, _ = self._read_segment(number)
-        ours = [sample for sample in held if self._outbox.holds(sample.sample_id)]
-        self._outbox.delivered(ours)
+        with self._at_the_outbox():
+            ours = [sample for sample in held if self._outbox.holds(sample.sample_id)]
+            self._outbox.delivered(ours)
         if count_all or ours:
             self._tally.committed_segment(number, len(held) if count_all else len(ours))
 
@@ -152,7 +181,8 @@ class Uploader(threading.Thread):
     def _send_samples(self, pool: ThreadPoolExecutor, flush: bool) -> bool:
         """Images of the next samples, and their segment when it is full, old enough, or the last."""
         self._resume()
-        samples = [item.sample for item in self._outbox.pending(self._device.segment_samples)]
+        with self._at_the_outbox():
+            samples = [item.sample for item in self._outbox.pending(self._device.segment_samples)]
         if not samples:
             self._waiting_since = None
             return False
@@ -193,7 +223,8 @@ class Uploader(threading.Thread):
     def _send_image(self, sample: Sample) -> bool:
         """False for an image that turned out corrupt; the outbox has put it aside and counted it."""
         try:
-            jpeg = self._outbox.read_image(sample)
+            with self._at_the_outbox():
+                jpeg = self._outbox.read_image(sample)
         except DataError as error:
             self._tally.error(str(error))
             return False
@@ -208,7 +239,8 @@ class Uploader(threading.Thread):
             self._take_note_of(number)
             self._tally.advance_segment(number)
             return
-        self._outbox.delivered(samples)
+        with self._at_the_outbox():
+            self._outbox.delivered(samples)
         self._tally.committed_segment(number, len(samples))
         self._images_there.clear()
         self._waiting_since = None
@@ -232,7 +264,8 @@ class Uploader(threading.Thread):
                 continue
             self._create_traffic(data)
             self._traffic_there.add(path.name)
-            path.unlink(missing_ok=True)
+            with self._at_the_outbox():
+                path.unlink(missing_ok=True)
             self._traffic_there.discard(path.name)
         return bool(files)
 

@@ -67,8 +67,8 @@ def without_a_bucket(folder, ceph, frames, **device):
 
 @pytest.mark.slow
 def test_the_cap_is_never_passed_and_every_drop_is_counted(tmp_path, ceph, edge_environment, promise):
-    """A cap of 1 MB and five times as many samples: never over it, each loss is counted, the rest is delivered."""
-    status, there, most = without_a_bucket(tmp_path, ceph, 400, outbox_megabytes=1)
+    """A cap of 1 MB and twice as many samples: never over it, each loss is counted, the rest is delivered."""
+    status, there, most = without_a_bucket(tmp_path, ceph, 250, outbox_megabytes=1)
     dropped = status.kept - len(there)
     promise("bounded disk, cap", cap=CAP, most_bytes=most, kept=status.kept, delivered=len(there), dropped=dropped)
     assert most <= CAP
@@ -81,7 +81,7 @@ def test_the_cap_is_never_passed_and_every_drop_is_counted(tmp_path, ceph, edge_
 def test_a_full_disk_costs_samples_that_are_counted_and_drains_afterwards(tmp_path, ceph, edge_environment, promise):
     """An outbox on a tmpfs of 2 MB, far below its cap: nothing dies, each loss is counted, the rest is delivered."""
     with small_disk(tmp_path / "small", 2) as disk:
-        status, there, most = without_a_bucket(tmp_path, ceph, 400, outbox=str(disk / "outbox"))
+        status, there, most = without_a_bucket(tmp_path, ceph, 250, outbox=str(disk / "outbox"))
         files = [path.name for path in (disk / "outbox" / "samples").iterdir()]
     dropped = status.kept - len(there)
     promise("bounded disk, full tmpfs", most_bytes=most, kept=status.kept, delivered=len(there), dropped=dropped)

@@ -67,14 +67,14 @@ def drained(edge, link, seconds):
     edge.wait_for(lambda status: status.uploaded > before.uploaded, 60, "uploads again")
     took = edge.wait_for(lambda status: status.outbox_samples <= 4, 60, "the backlog") + 0.5  # a status is a second old
     went = edge.status().uploaded - before.uploaded
-    assert went > 8, f"only {went} samples had waited"
+    assert went > 5, f"only {went} samples had waited"
     return went / took / (20.0 * 0.1)
 
 
 @pytest.mark.slow
 def test_capture_never_waits_for_the_network(tmp_path, ceph, edge_environment, promise):
     """Blackhole, loss, resets, a link that is down or slow: frames come on time, and a backlog goes 5 times as fast."""
-    figures = through_all_of_it(tmp_path, ceph, 4.0)
+    figures = through_all_of_it(tmp_path, ceph, 3.0)
     promise(
         "capture never waits for the network",
         **{f"gap, {name}": f"{1000 * gap:.0f} ms" for name, gap in figures.gaps.items()},

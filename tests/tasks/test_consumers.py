@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -262,6 +263,7 @@ def test_a_reader_that_stands_still_holds_up_nobody():
         longest = max(longest, time.monotonic() - before)
     assert longest < 1.0
     until(lambda: drops["message to stdout dropped, reader behind"] > 1000)
+    until(lambda: not select.select([], [writing], [], 0)[1])  # the pipe has no room for the next message either
     began = time.monotonic()
     assert not consumers.stop(0.5)
     assert time.monotonic() - began < 2.5

@@ -19,11 +19,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tasks.adapters.bucket.store import SLOWEST_LINK, TransientBucketError
+from tasks.adapters.bucket.store import TransientBucketError, patience
 from tasks.core.errors import BucketError, ObjectMissing
 
 _PIECE = 256 * 2**10  # bytes read at once, at most
-_SLOWEST_READ = 16 * 2**10  # bytes/s; a body of n bytes may take n / _SLOWEST_READ longer than an empty one
 _OPENING_S = 30.0  # for what botocore does before the first request
 _BUSY = {
     "SlowDown",
@@ -75,13 +74,19 @@ class S3Store:
     def write(self, path: str, data: bytes) -> None:
         with self._errors(path, "written"):
             # From 100 MiB on s3fs writes in parts by itself, and drops the digest, which is of the whole.
-            self._s3.pipe_file(self._full(path), data, timeout=self._patience(data), ContentMD5=_md5(data))
+            self._s3.pipe_file(
+                self._full(path), data, timeout=self._timeout + patience(len(data)), ContentMD5=_md5(data)
+            )
 
     def create(self, path: str, data: bytes) -> bool:
         with self._errors(path, "written"):
             try:
                 self._s3.pipe_file(
-                    self._full(path), data, mode="create", timeout=self._patience(data), ContentMD5=_md5(data)
+                    self._full(path),
+                    data,
+                    mode="create",
+                    timeout=self._timeout + patience(len(data)),
+                    ContentMD5=_md5(data),
                 )
             except OSError as error:
                 # The type differs by server (FileExistsError, EINVAL, EIO); the code does not.
@@ -96,7 +101,7 @@ class S3Store:
         with self._errors(path, "read"):
             deadline = time.monotonic() + self._timeout
             answer = self._call("get_object", Key=self._prefix + path)
-            body, deadline = answer["Body"], deadline + answer["ContentLength"] / _SLOWEST_READ
+            body, deadline = answer["Body"], deadline + patience(answer["ContentLength"])
             try:
                 while piece := sync(self._s3.loop, body.read, _PIECE, timeout=self._left(deadline)):
                     yield piece
@@ -192,10 +197,6 @@ class S3Store:
 
     def _full(self, path: str) -> str:
         return f"{self._bucket}/{self._prefix}{path}"
-
-    def _patience(self, data: bytes) -> float:
-        """Seconds that a write may take: an empty one's, and what the slowest link needs for the content."""
-        return self._timeout + len(data) / SLOWEST_LINK
 
     @contextmanager
     def _errors(self, path: str, verb: str) -> Iterator[None]:

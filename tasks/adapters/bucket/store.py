@@ -9,7 +9,8 @@ from typing import Protocol
 from tasks.core.errors import BucketError, SettingsError
 
 LARGEST_SINGLE_WRITE = 100 * 2**20  # bytes; from here on s3fs writes in parts, which no server makes conditional
-SLOWEST_LINK = 128 * 2**10  # bytes/s; a write of n bytes may take n / SLOWEST_LINK longer than an empty one
+_SMALL, _SMALL_RATE = 256 * 2**10, 128 * 2**10  # bytes, bytes/s: an image has two seconds more than an empty object
+_LARGE_RATE = 16 * 2**10  # bytes/s of what is above that: a model may take its time, but a link that drips has an end
 
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._=-]*\Z")
 _PREFIX = re.compile(r"[A-Za-z0-9._=/-]*\Z")
@@ -18,6 +19,11 @@ _LONGEST_KEY = 900  # bytes; S3 allows 1,024 and the root and the project come b
 
 class TransientBucketError(BucketError):
     """A failure that a second try may cure: a timeout, a broken connection, a server that is busy."""
+
+
+def patience(size: int) -> float:
+    """Seconds that an object of so many bytes may take longer than an empty one."""
+    return min(size, _SMALL) / _SMALL_RATE + max(0, size - _SMALL) / _LARGE_RATE
 
 
 class Store(Protocol):
