@@ -97,7 +97,7 @@ class Uploader(threading.Thread):
     def abandon(self) -> None:
         """Touch the outbox no more, whatever a call that still waits for the bucket comes back with.
 
-        The next collector may begin once this one has given back its lock; what a call has delivered meanwhile, it finds.
+        The next collector may begin once this one has given back its lock; it finds what a call has delivered since.
         """
         with self._touching:
             self._abandoned = True
