@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ def write_running(outbox: Path, config: CollectorConfig) -> None:
     """Said by the collector that holds the folder, for whoever wants to know whether it does what he wants."""
     device = config.device.model_copy(update={"outbox": str(outbox.absolute())})
     running = Running(pid=os.getpid(), config=config.model_copy(update={"device": device}))
-    write_checked(outbox / RUNNING_FILE, running.model_dump_json().encode())
+    with suppress(OSError):  # a full disk is no reason not to collect: what waits there must leave it
+        write_checked(outbox / RUNNING_FILE, running.model_dump_json().encode())
 
 
 def read_running(outbox: Path) -> CollectorConfig | None:

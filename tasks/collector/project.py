@@ -191,12 +191,14 @@ class Project:
         )
         if self._orders is not None:
             self._orders.watch_over(pipeline.watch)
-        write_state(self._folder, self._state(pipeline, clean=False))
+        with self.tally.survive("first state"):  # a full disk is no reason not to begin: what waits must leave it
+            write_state(self._folder, self._state(pipeline, clean=False))
         self._inference = InferenceThread(self._queue, pipeline.run_model, lambda: pipeline.batch)
         self._uploader = Uploader(
             self._device, bucket, self._outbox, self._spooler.traffic_folder, self.tally, self._status
         )
-        write_status(self._folder, self._status())  # whoever started us waits for it
+        with self.tally.survive("first status"):
+            write_status(self._folder, self._status())  # whoever started us waits for it
         for thread in (self._spooler, self._uploader, self._inference):
             thread.start()
         return pipeline
@@ -314,7 +316,8 @@ class Project:
                 return False
             if time.monotonic() >= self._next_tick:
                 self._next_tick = time.monotonic() + _TICK_S
-                write_status(self._folder, self._status())
+                with self.tally.survive("status"):
+                    write_status(self._folder, self._status())
         return True
 
     def _stop_reading(self, pipeline: Pipeline, deadline: float) -> None:

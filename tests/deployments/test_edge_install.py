@@ -19,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 MEGABYTES = 700  # of the base install at most
-SHARE = 1 / 2.7  # of the CPU time that Prefect's own import takes: a second over the 2.7 that it took when measured
+SECONDS = 1.0  # of CPU that our flow's import may take over Prefect's
 
 pytestmark = pytest.mark.slow
 
@@ -145,13 +145,13 @@ def test_the_base_install_is_small_and_quickly_imported(machine):
     assert not packages & {"torch", "pandas", "fiftyone", "ultralytics", "matplotlib", "pyarrow"}
     assert len([name for name in packages if name.startswith("opencv")]) == 1
     code = (
-        "import time; start = time.process_time(); import prefect; between = time.process_time(); "
-        "import flows.collect; print((time.process_time() - between) / (between - start))"
+        "import time; import prefect; between = time.process_time(); "
+        "import flows.collect; print(time.process_time() - between)"
     )
     run = [venv / "bin" / "python", "-W", "ignore", "-c", code]
-    share = min(float(subprocess.run(run, capture_output=True, text=True, check=True).stdout) for _ in range(3))
-    print(f"promise: the base install is small and quick | {used:.0f} MB | import {share:.2f} of prefect's own")
-    assert share <= SHARE
+    seconds = min(float(subprocess.run(run, capture_output=True, text=True, check=True).stdout) for _ in range(3))
+    print(f"promise: the base install is small and quick | {used:.0f} MB | import {seconds:.2f} s over prefect's")
+    assert seconds <= SECONDS
 
 
 def test_an_upgrade_takes_over_and_can_be_gone_back_from(machine, bundles):

@@ -1,7 +1,7 @@
 """Disk of a device: bounded by the cap, bounded by itself, and corrupt."""
 
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.outbox import Outbox
 from tasks.collector import drain_outbox
+from tests.adapters.rtsp import until
 from tests.adapters.samples import a_sample
 from tests.faults.disks import small_disk
 from tests.faults.edge import Edge, delivered, lost
@@ -43,13 +44,13 @@ class Watch(threading.Thread):
 
 
 def without_a_bucket(folder, ceph, frames, **device):
-    """(last status, ids delivered, most bytes, segments) of a device that has no bucket until its recording is over."""
+    """(last status, ids delivered, most bytes) of a device that has no bucket for most of its recording."""
     with FaultProxy(ceph.port) as way:
         way.set("reset")
         edge = Edge(
             folder,
             ceph.fresh_url(),
-            fps=10**6,
+            fps=60,
             frames=frames,
             fraction=1.0,
             environment=ceph.environment(way.endpoint),
@@ -58,8 +59,7 @@ def without_a_bucket(folder, ceph, frames, **device):
         watch = Watch(edge.outbox)
         watch.start()
         with edge:
-            edge.wait_for(lambda status: status.frames >= 0.9 * frames, 120, "the recording")
-            time.sleep(1.5)
+            edge.wait_for(lambda status: status.frames >= 0.7 * frames, 600, "the recording")
             way.set("ok")
             status = edge.ended()
         return status, delivered(edge)[0], watch.end()
@@ -68,7 +68,7 @@ def without_a_bucket(folder, ceph, frames, **device):
 @pytest.mark.slow
 def test_the_cap_is_never_passed_and_every_drop_is_counted(tmp_path, ceph, edge_environment, promise):
     """A cap of 1 MB and twice as many samples: never over it, each loss is counted, the rest is delivered."""
-    status, there, most = without_a_bucket(tmp_path, ceph, 250, outbox_megabytes=1)
+    status, there, most = without_a_bucket(tmp_path, ceph, 400, outbox_megabytes=1)
     dropped = status.kept - len(there)
     promise("bounded disk, cap", cap=CAP, most_bytes=most, kept=status.kept, delivered=len(there), dropped=dropped)
     assert most <= CAP
@@ -81,7 +81,7 @@ def test_the_cap_is_never_passed_and_every_drop_is_counted(tmp_path, ceph, edge_
 def test_a_full_disk_costs_samples_that_are_counted_and_drains_afterwards(tmp_path, ceph, edge_environment, promise):
     """An outbox on a tmpfs of 2 MB, far below its cap: nothing dies, each loss is counted, the rest is delivered."""
     with small_disk(tmp_path / "small", 2) as disk:
-        status, there, most = without_a_bucket(tmp_path, ceph, 250, outbox=str(disk / "outbox"))
+        status, there, most = without_a_bucket(tmp_path, ceph, 400, outbox=str(disk / "outbox"))
         files = [path.name for path in (disk / "outbox" / "samples").iterdir()]
     dropped = status.kept - len(there)
     promise("bounded disk, full tmpfs", most_bytes=most, kept=status.kept, delivered=len(there), dropped=dropped)
@@ -89,6 +89,36 @@ def test_a_full_disk_costs_samples_that_are_counted_and_drains_afterwards(tmp_pa
     assert lost(status, len(there)) == 0
     assert len(there) == len(set(there)) > 20
     assert files == []
+
+
+@pytest.mark.slow
+def test_a_collector_begins_on_a_full_disk_and_empties_it(tmp_path, ceph, edge_environment, promise):
+    """What waited on a disk that has not one byte left is delivered by the next start, each sample once."""
+    with small_disk(tmp_path / "small", 2) as disk, FaultProxy(ceph.port) as way:
+        url, outbox, environment = ceph.fresh_url(), str(disk / "outbox"), ceph.environment(way.endpoint)
+        way.set("reset")
+        with Edge(tmp_path, url, environment=environment, fraction=0.2, outbox=outbox) as edge:
+            edge.wait_for(lambda status: status.outbox_samples >= 5, 60, "samples that wait")
+            edge.kill()
+        waited = {path.name[:20] for path in (disk / "outbox" / "samples").glob("*.json")}
+        fill(disk / "ballast")
+        way.set("ok")
+        with Edge(tmp_path, url, environment=environment, fraction=0.0, outbox=outbox) as edge:
+            until(lambda: not edge.is_running or waited <= set(delivered(edge)[0]), 60, "what had waited")
+            status = edge.stop()
+            there, _ = delivered(edge)
+    promise("begins on a full disk", waited=len(waited), delivered=len(there), twice=len(there) - len(set(there)))
+    assert status.finished
+    assert sorted(there) == sorted(waited)
+
+
+def fill(path):
+    """Take every byte that is left on a disk."""
+    with open(path, "wb", buffering=0) as file:
+        for size in (65_536, 4096, 1):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
 
 
 @pytest.mark.slow
