@@ -189,7 +189,9 @@ def test_watching_shows_the_fleet_again_and_again_until_ctrl_c(tmp_path, bucket)
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 140, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", "status", "--config", "project.yaml", "--watch", "--every", "1"],
+        # A background job of a shell hands on that it ignores Ctrl-C; somebody at a terminal does not.
+        ["env", "--default-signal=INT", sys.executable, "-m", "flows.cli", "status", "--watch", "--every", "1"]
+        + ["--config", "project.yaml"],
         cwd=tmp_path,
         env=plain_environment(TERM="xterm"),
         stdin=its,
