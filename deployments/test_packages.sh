@@ -14,7 +14,6 @@ need mount mount
 need gcc gcc libc6-dev
 need curl curl
 need ceph-mon ceph-mon ceph-osd ceph-mgr ceph-common radosgw
-need rclone rclone
 need mosquitto mosquitto
 need openssl openssl
 [ -e /usr/lib/x86_64-linux-gnu/girepository-1.0/GstRtspServer-1.0.typelib ] || [ -e /usr/lib/aarch64-linux-gnu/girepository-1.0/GstRtspServer-1.0.typelib ] ||

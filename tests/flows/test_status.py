@@ -186,12 +186,12 @@ def test_statuses_are_read_from_s3(request):
 def test_watching_shows_the_fleet_again_and_again_until_ctrl_c(tmp_path, bucket):
     """In a terminal: what changes in the bucket is seen, a bucket that goes away is said, and Ctrl-C is a good end."""
     write(bucket, a_status("gate-1"))
+    config = ("--config", "project.yaml")
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 140, 0, 0))
     process = subprocess.Popen(
         # A background job of a shell hands on that it ignores Ctrl-C; somebody at a terminal does not.
-        ["env", "--default-signal=INT", sys.executable, "-m", "flows.cli", "status", "--watch", "--every", "1"]
-        + ["--config", "project.yaml"],
+        ["env", "--default-signal=INT", sys.executable, "-m", "flows.cli", "status", "--watch", "--every=1", *config],
         cwd=tmp_path,
         env=plain_environment(TERM="xterm"),
         stdin=its,
