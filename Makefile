@@ -38,7 +38,7 @@ test-fast: setup
 # make soak    the long versions of the fault tests, hours; each prints the figure of its promise
 soak: setup
 	@deployments/test_packages.sh
-	@$(BIN)/python -m pytest --soak tests/soak -s -p no:timeout
+	@$(BIN)/python -m pytest --soak tests/soak -s --timeout=0
 
 # make lint    format, style, types and floors
 lint: setup
