@@ -23,6 +23,7 @@ def _credentials(monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_credentials")
 def test_a_server_that_never_answers_costs_one_timeout(monkeypatch):
     """Each verb against a server that accepts and stays silent ends with a BucketError after one timeout, not more."""
@@ -100,6 +101,7 @@ def serving(monkeypatch, handler):
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_credentials")
 def test_a_body_that_drips_for_ever_is_given_up(monkeypatch):
     """A byte now and then keeps no call alive: the whole body has its time, not each piece of it."""
@@ -155,6 +157,7 @@ def test_credentials_that_come_later_are_found(file_of_credentials):
     bucket.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_credentials")
 def test_refused_credentials_are_looked_for_again_and_leave_no_connections_behind(monkeypatch):
     """Every refusal opens a new session; after many of them there are as many descriptors as after the first."""

@@ -123,6 +123,7 @@ def test_a_damaged_memory_makes_a_device_begin_at_its_root(victim):
     assert victim.restarted().newest("all") == 1
 
 
+@pytest.mark.slow
 def test_frozen_metadata_expires(tmp_path):
     """Whoever holds new metadata back can do so for two weeks: then the device refuses what it has, and alerts."""
     bucket, folder = Bucket(f"file://{tmp_path}/bucket", "yard"), tmp_path / "installed"

@@ -44,6 +44,7 @@ def frame(number=0, detections=None, seconds=0.0, **others):
 # --- inclusion probability -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_inclusion_probability_is_calibrated():
     """With limits, a batch cap, a cooldown and duplicates at work, as many frames are kept as their p add up to."""
     rules = settings_of(

@@ -154,6 +154,7 @@ def test_order_changes_nothing(world, random):
     assert fingerprint(mixed) == fingerprint(entries)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(worlds(), worlds())
 def test_once_test_never_training(first, second):

@@ -163,6 +163,7 @@ def share_of_the_five(seed, **duplicates):
     return parked / chosen, images
 
 
+@pytest.mark.slow
 def test_parked_trailers_do_not_eat_the_budget_of_a_day():
     """24 hours of a fixed camera by day, night and rain: the five most frequent objects get under a fifth of them.
 

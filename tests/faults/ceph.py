@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,10 +33,22 @@ class Ceph:
         self._names = itertools.count(1)
         self.port = self._ports[0]
         self.endpoint = f"http://127.0.0.1:{self.port}"
+        self._watch = self._watch_over_us()
         self._run("fresh")
         self.admin("user", "create", "--uid=edge", "--display-name=edge")
         self.allow(KEY, SECRET)
         until(self.answers, 30, "the gateway")
+
+    def _watch_over_us(self) -> subprocess.Popen[bytes]:
+        """No daemon outlives this process, however it ends."""
+        program = "while kill -0 $1 2>/dev/null; do sleep 1; done; exec bash $2 kill $3 0 0"
+        return subprocess.Popen(
+            ["bash", "-c", program, "ceph-watch", str(os.getpid()), str(SCRIPT), str(self._folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def _run(self, command: str) -> None:
         done = subprocess.run(
@@ -96,6 +109,12 @@ class Ceph:
     def kill(self) -> None:
         """SIGKILL for every daemon."""
         self._run("kill")
+
+    def close(self) -> None:
+        """End it for good."""
+        self.kill()
+        self._watch.kill()
+        self._watch.wait()
 
     def start(self) -> None:
         """Start the daemons again, on what the disk has."""

@@ -18,6 +18,7 @@ answers() { wait_for "(exec 3<>/dev/tcp/127.0.0.1/$PORT)"; }
 signal_all() {
   for daemon in rgw osd mon; do
     if [ -s "$D/$daemon.pid" ]; then kill "-$1" "$(cat "$D/$daemon.pid")" 2>/dev/null || true; fi
+    rm -f "$D/$daemon.pid" # the number may soon be another process's
   done
 }
 

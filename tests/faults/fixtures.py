@@ -14,7 +14,7 @@ def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
     """A Ceph of this session's own; it takes about 20 s to start."""
     server = Ceph(tmp_path_factory.mktemp("ceph"))
     yield server
-    server.kill()
+    server.close()
 
 
 @pytest.fixture

@@ -201,6 +201,7 @@ def test_files_that_are_no_coco_are_one_clear_line(tmp_path):
     assert "999" in one_line_error(done)
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_no_evaluation_is_one_clear_line(tmp_path):
     """`suggest` says what it wanted, and how to make one."""
     done = edgeloop(
@@ -209,6 +210,7 @@ def test_a_folder_that_is_no_evaluation_is_one_clear_line(tmp_path):
     assert "edgeloop evaluate" in one_line_error(done)
 
 
+@pytest.mark.slow
 def test_a_project_file_with_a_typo_is_one_clear_line(tmp_path):
     """`loop` names the file and the key before anything starts."""
     config = write(tmp_path / "project.yaml", "project: yard\nbucket: bucket\nclasses: [car]\nexplorationn: 0.1\n")

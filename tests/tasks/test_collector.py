@@ -31,6 +31,7 @@ from tests.tasks.collecting import (
 from tests.tasks.sources import Paced
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_every_frame_is_decided_and_every_kept_one_arrives_once(request, tmp_path, frames, kind):
     """40 frames: decided = kept + not kept, kept = samples in consecutive segments = images; the outbox is empty."""

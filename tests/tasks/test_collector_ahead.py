@@ -195,6 +195,7 @@ def test_the_place_in_a_recording_goes_on_from_the_last_run():
 # --- end to end ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_swap_while_frames_wait_misreads_none(tmp_path):
     """With a slow model all queues are full of frames of the old one when release 2 comes: each sample has the
     detections of the version that it names, and versions change once."""

@@ -178,6 +178,7 @@ def test_a_suspect_clock_is_an_alert(tmp_path, frames, monkeypatch):
 # --- settings that would keep everything ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_live", [True, False], ids=["live", "recording"])
 def test_settings_that_would_keep_everything_stay_within_the_cap(tmp_path, frames, monkeypatch, is_live):
     """Every frame is to be kept, at the best quality, and the bucket is away: the spool stays below its cap of 1 MB at

@@ -199,6 +199,7 @@ def test_a_model_that_cannot_see_what_is_to_be_hidden_keeps_no_picture(tmp_path,
     assert [alert.name for alert in status.alerts] == ["not private"]
 
 
+@pytest.mark.slow
 def test_a_release_whose_model_cannot_see_what_is_to_be_hidden_is_refused(tmp_path, frames):
     """The model before it stays in force, and the reason names the class."""
     device = a_device(tmp_path, frames, privacy={"classes": ["truck"]})

@@ -98,6 +98,7 @@ def until(holds, seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_another_configuration_starts_the_collector_anew(tmp_path, frames):
     """The same configuration, written in another way, attaches; another one stops the collector, drained, and starts
     it with what is wanted now; nothing is lost or decided twice."""

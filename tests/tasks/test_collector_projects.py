@@ -132,6 +132,7 @@ def test_a_model_that_fails_in_one_project_is_no_matter_of_another(tmp_path, fra
     assert (status_of_dock(device).frames, status_of_dock(device).kept) == (40, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["own", "other"])
 def test_a_bucket_that_is_away_holds_up_only_its_own_project(tmp_path, frames, monkeypatch, which):
     """Neither its orders nor its uploads ever come through: the other project delivers all, this one keeps all."""
@@ -154,6 +155,7 @@ def test_a_bucket_that_is_away_holds_up_only_its_own_project(tmp_path, frames, m
     assert by_name[well].alerts == ()
 
 
+@pytest.mark.slow
 def test_a_spool_that_cannot_be_used_is_tried_again(tmp_path, frames):
     """A file lies where a project's folder should be: the other one collects, the status of the device says nothing
     wrong of it; once the file is gone the project begins, and what it missed is counted."""
@@ -187,6 +189,7 @@ def test_a_spool_that_cannot_be_used_is_tried_again(tmp_path, frames):
     assert "project down" not in [alert.name for alert in dock.alerts]
 
 
+@pytest.mark.slow
 def test_a_project_that_fails_in_the_midst_goes_on_after_a_pause(tmp_path, frames, monkeypatch):
     """Something that nobody expected ends the loop of one project: it drains, is begun anew and goes on counting where
     it was; the frames of the pause are counted as missed; the other project and the camera notice nothing."""

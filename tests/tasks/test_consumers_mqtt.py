@@ -126,6 +126,7 @@ def test_a_broker_that_is_not_there_yet_is_waited_for(tmp_path):
     assert errors[0].startswith("consumer mqtt: broker away, trying again")
 
 
+@pytest.mark.slow
 def test_a_broker_that_stands_still_costs_messages_and_no_memory(broker, monkeypatch):
     """A broker that takes nothing (SIGSTOP) fills its socket and the queue, is noticed, and found again."""
     monkeypatch.setattr(mqtt, "KEEPALIVE_S", 1)

@@ -53,6 +53,7 @@ def test_only_what_is_new_is_taken_in(project):
     assert find(project) == ["edge-1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "s3"])
 def test_a_crash_before_the_cursor_makes_the_same_batches_again(kind, request, tmp_path):
     """Batches whose cursor was never written are made again under the same ids, and none is doubled."""
