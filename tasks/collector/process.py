@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from tasks.adapters.outbox import holder_of, write_durably
+from tasks.adapters.outbox import holder_of, starting, write_durably
 from tasks.collector.config import STATUS_FILE, CollectorConfig, who_runs
 from tasks.core.entities import DeviceStatus
 from tasks.core.errors import SettingsError
@@ -31,13 +31,17 @@ def start_detached(config: CollectorConfig) -> int:
     folder = Path(config.device.outbox).absolute()
     device = config.device.model_copy(update={"outbox": str(folder)})
     config = CollectorConfig.model_validate_json(config.model_copy(update={"device": device}).model_dump_json())
+    with starting(folder):
+        return _start(folder, config)
+
+
+def _start(folder: Path, config: CollectorConfig) -> int:
     holder = holder_of(folder)
     if holder is not None:
         if _runs_with(folder, holder, config):
             return holder
         if not stop_collector(folder):
             raise SettingsError(f"{folder}: the collector with process id {holder} does not end: end it by hand")
-    folder.mkdir(parents=True, exist_ok=True)
     write_durably(folder / CONFIG_FILE, config.model_dump_json(indent=1).encode())
     before = _written_at(folder / STATUS_FILE)
     pid = _spawn(folder)

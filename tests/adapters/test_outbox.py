@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
@@ -311,6 +312,22 @@ def test_one_collector_holds_a_folder_and_is_named(tmp_path):
             DeviceLock(tmp_path)
     assert holder_of(tmp_path) is None
     DeviceLock(tmp_path).close()
+
+
+def test_who_only_asks_for_the_holder_keeps_nobody_out(tmp_path):
+    """A collector that starts while others keep asking who holds its folder gets it, every time."""
+    DeviceLock(tmp_path).close()
+    asking, done = [], threading.Event()
+    for _ in range(2):
+        asking.append(threading.Thread(target=lambda: [holder_of(tmp_path) for _ in iter(done.is_set, True)]))
+        asking[-1].start()
+    try:
+        for _ in range(200):
+            DeviceLock(tmp_path).close()
+    finally:
+        done.set()
+        for thread in asking:
+            thread.join()
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path):

@@ -131,8 +131,8 @@ def test_another_configuration_starts_the_collector_anew(tmp_path, frames):
     assert read_status(device.outbox).frames == 12  # the recording of `gate` was over
 
 
-def test_two_that_start_a_collector_at_the_same_time_share_one(tmp_path, frames):
-    """Two processes call `start_detached` at once: one collector runs, and both are told its process id."""
+def test_those_that_start_a_collector_at_the_same_time_share_one(tmp_path, frames):
+    """Four processes call `start_detached` at once: one collector runs, and all are told its process id."""
     device = a_device(tmp_path, frames)
     config = CollectorConfig(device=device, sampling=sampling(1.0), follow_releases=False, follow=True)
     path = tmp_path / "config.json"
@@ -145,11 +145,11 @@ def test_two_that_start_a_collector_at_the_same_time_share_one(tmp_path, frames)
         subprocess.Popen(
             [sys.executable, "-c", code, str(path)], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
         )
-        for _ in range(2)
+        for _ in range(4)
     ]
     try:
         told = [int(starter.communicate(timeout=90)[0]) for starter in starters]
-        assert told == [collector_pid(device.outbox)] * 2
+        assert told == [collector_pid(device.outbox)] * 4
     finally:
         stop_collector(device.outbox)
 

@@ -11,12 +11,12 @@ outbox.delivered(samples)           # once the segment that names them is in the
 {folder}/delivered.txt                                  ids that are in the bucket, so that nothing goes twice
 {folder}/thinned.txt                                    what the cap has cost, as long as somebody waits who saw it
 {folder}/traffic/                                       traffic logs on their way
-{folder}/state.json, status.json, lock                  of the collector
+{folder}/state.json, status.json, lock, starting        of the collector
 """
 
 from tasks.adapters.outbox.encoding import encode_jpeg
 from tasks.adapters.outbox.files import read_checked, sync_folder, write_checked, write_durably
-from tasks.adapters.outbox.lock import DeviceLock, holder_of
+from tasks.adapters.outbox.lock import DeviceLock, holder_of, starting
 from tasks.adapters.outbox.spool import Outbox, Pending, Receipt
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "encode_jpeg",
     "holder_of",
     "read_checked",
+    "starting",
     "sync_folder",
     "write_checked",
     "write_durably",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from tasks.core.errors import AlreadyRunning
 
 _LOCK = "lock"
+_STARTING = "starting"
+_PROBED_S = 0.5  # `holder_of` holds a share of the lock for microseconds: that is not another collector
 
 
 class DeviceLock:
@@ -20,15 +24,13 @@ class DeviceLock:
         """Raises AlreadyRunning, naming the other process, when the folder is held."""
         folder.mkdir(parents=True, exist_ok=True)
         self._file = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _taken(self._file):
             holder = _pid_in(folder)
             os.close(self._file)
             raise AlreadyRunning(
                 f"{folder}: is held by the collector with process id {holder or 'unknown'}: stop that one, "
                 f"or give this device an outbox of its own"
-            ) from None
+            )
         with suppress(OSError):  # a full disk: the folder is held all the same
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
@@ -47,6 +49,18 @@ class DeviceLock:
         self.close()
 
 
+@contextmanager
+def starting(folder: Path) -> Iterator[None]:
+    """One at a time starts a collector for `folder`; who comes second waits, and finds it running."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = os.open(folder / _STARTING, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
 def holder_of(folder: Path) -> int | None:
     """Process id of the collector that holds `folder`; None when nobody does."""
     try:
@@ -60,6 +74,18 @@ def holder_of(folder: Path) -> int | None:
     finally:
         os.close(file)
     return None
+
+
+def _taken(file: int) -> bool:
+    deadline = time.monotonic() + _PROBED_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except OSError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
 
 
 def _pid_in(folder: Path) -> int | None:
