@@ -9,6 +9,7 @@ import getpass
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -49,9 +50,18 @@ def main() -> None:
     except SystemExit as ended:
         if ended.code == INTERRUPTED:
             warn("stopped; the same command goes on from here")
+        leave_uploads_behind(ended.code)
         raise
     except BrokenPipeError:
         sys.exit(0)  # the reader has seen enough
+
+
+def leave_uploads_behind(code: object) -> None:
+    """End here where a drained collector's upload still waits for its bucket; Python would wait with it."""
+    if any(thread.name.startswith("upload_") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def without_traceback(record: logging.LogRecord) -> bool:

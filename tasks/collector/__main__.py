@@ -26,7 +26,7 @@ def main() -> int:
     except EdgeloopError as error:
         print(Redactor()(str(error)), file=sys.stderr)
         return 2
-    print(status.model_dump_json())
+    print(status.model_dump_json(), file=sys.stderr)
     return 0
 
 

@@ -26,8 +26,14 @@ def start_detached(config: CollectorConfig) -> int:
 
     When one already collects for this outbox with this configuration, that one's id: the caller attaches. One with
     another configuration, or of another version, is stopped, drained, and started anew. Raises SettingsError with the
-    last line of its log when it does not come up, and when the one that runs does not end.
+    last line of its log when it does not come up, when the one that runs does not end, and for a consumer that writes
+    to standard output: a process of its own has none.
     """
+    if any(consumer.type == "stdout" for consumer in config.device.consumers):
+        raise SettingsError(
+            f"device {config.device.name}: a collector that runs apart has no standard output: make it a consumer of "
+            f"type file, or run `edgeloop edge run`"
+        )
     folder = Path(config.device.outbox).absolute()
     device = config.device.model_copy(update={"outbox": str(folder)})
     config = CollectorConfig.model_validate_json(config.model_copy(update={"device": device}).model_dump_json())

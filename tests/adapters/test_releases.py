@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -25,6 +26,7 @@ from tasks.adapters.releases import (
     refused,
     started,
 )
+from tasks.adapters.releases.signed import parsed_release
 from tasks.core import layout
 from tasks.core.entities import Release
 from tasks.core.errors import BucketError, ReleaseRefused
@@ -311,6 +313,15 @@ def test_new_settings_of_a_proven_model_need_no_second_trial(bucket, tmp_path, t
     passed(folder, 3)
     installed_now(bucket, publish(bucket, a_release(model, nms_iou=0.5)), folder)
     assert len(tried) == 3
+
+
+@pytest.mark.parametrize("change", [{"patience": 3}, {"sampling_strategies": [{"type": "clairvoyant", "name": "all"}]}])
+def test_what_only_a_later_version_knows_is_refused_with_the_way_out(change):
+    """A setting or a strategy that this version does not know: the reason names it, and says to upgrade."""
+    record = a_release().model_dump(mode="json")
+    record["settings"] |= change
+    with pytest.raises(ReleaseRefused, match=r"asks for settings\..*: upgrade the device's software"):
+        parsed_release(json.dumps(record).encode(), "all", record["number"])
 
 
 def test_an_unreachable_bucket_is_no_refusal(bucket, tmp_path, monkeypatch):

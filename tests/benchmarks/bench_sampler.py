@@ -1,4 +1,4 @@
-"""How long the sampler takes to decide a frame: 1, 10 and 20 strategies, frames of 0, 20 and 300 detections.
+"""How long the sampler takes to decide a frame: 1 to 20 strategies, expected misses; frames of 0 to 300 detections.
 
 python -m tests.benchmarks.bench_sampler
 """
@@ -10,7 +10,15 @@ import numpy as np
 
 from tasks.core.entities import Detections
 from tasks.core.sampling import Observation, Sampler
-from tasks.core.settings import CloseToThreshold, DetectionsNumberBased, RandomSampling, SamplingSettings
+from tasks.core.settings import (
+    CloseToThreshold,
+    DetectionsNumberBased,
+    ExpectedMisses,
+    RandomSampling,
+    SamplingSettings,
+    Strategy,
+)
+from tasks.core.settings.sampling import MISS_BINS
 from tests.benchmarks.pairs import timed
 from tests.benchmarks.tables import Table
 
@@ -18,6 +26,12 @@ STRATEGIES, DETECTIONS = (1, 10, 20), (0, 20, 300)
 FRAMES, ROUNDS = 1000, 7
 TARGET = 100.0  # microseconds a frame with ten strategies and 300 detections
 CLASS_NAMES = tuple(f"class {i}" for i in range(5))
+EXPECTED_MISSES = ExpectedMisses(
+    name="misses",
+    type="expected_misses",
+    weights={name: (0.1,) * len(MISS_BINS) for name in CLASS_NAMES},
+    images_a_day=200,
+)
 
 
 def tables() -> Iterator[Table]:
@@ -34,6 +48,8 @@ def tables() -> Iterator[Table]:
         )
         for strategies in STRATEGIES
     ]
+    misses = [f"{microseconds(settings_of(9, EXPECTED_MISSES), observations[n]):.1f}" for n in DETECTIONS]
+    rows.append(("9 strategies and expected misses", *misses))
     worst = taken[10, 300]
     yield Table(
         "Sampler: microseconds a frame",
@@ -58,7 +74,7 @@ def microseconds(settings: SamplingSettings, observations: list[Observation]) ->
     return min(timed(decide_all).cpu for _ in range(ROUNDS)) / len(observations) * 1e6
 
 
-def settings_of(strategies: int) -> SamplingSettings:
+def settings_of(strategies: int, *more: Strategy) -> SamplingSettings:
     """`random`, then in turn bands of some classes, of all, and numbers of detections; 1% of what matches is kept."""
     chosen = [RandomSampling(name="random", type="random", traffic_percentage=0.005)]
     for i in range(1, strategies):
@@ -70,7 +86,7 @@ def settings_of(strategies: int) -> SamplingSettings:
         else:
             classes = CLASS_NAMES[:2] if i % 3 == 1 else None
             chosen.append(CloseToThreshold(name=name, type="close_to_threshold", selected_class_names=classes, **band))
-    return SamplingSettings(sampling_strategies=tuple(chosen), traffic_log_rate=0.1)
+    return SamplingSettings(sampling_strategies=(*chosen, *more), traffic_log_rate=0.1)
 
 
 def frames_of(detections: int) -> list[Observation]:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from tasks.core.entities import Detection, DeviceStatus, Record, Sample, TrafficRecord, read_tolerantly
+from tasks.core.entities import Detection, DeviceStatus, Record, Release, Sample, TrafficRecord, read_tolerantly
+from tasks.core.settings import Probation, SamplingSettings
 
 # As version 1 wrote them: what it wrote stays readable.
 SAMPLE_1 = {
@@ -54,6 +55,25 @@ STATUS_1 = {
 }
 WRITTEN = [(Sample, SAMPLE_1), (TrafficRecord, TRAFFIC_1), (DeviceStatus, STATUS_1)]
 of_devices = pytest.mark.parametrize(("model", "content"), WRITTEN, ids=lambda v: getattr(v, "__name__", ""))
+
+
+RELEASE_1 = {
+    "schema_version": 1,
+    "group": "all",
+    "number": 3,
+    "created_at": "2026-05-01T12:00:00.000Z",
+    "class_names": ["car"],
+    "settings": {"sampling_strategies": [{"type": "random", "name": "some", "traffic_percentage": 0.01}]},
+}
+
+
+class SettingsOfNextVersion(SamplingSettings):
+    patience: int = 3
+
+
+class ReleaseOfNextVersion(Release):
+    settings: SettingsOfNextVersion
+    canary: bool = False
 
 
 class DetectionOfNextVersion(Detection):
@@ -147,3 +167,21 @@ def test_whatever_the_next_version_adds_the_known_fields_are_kept(added, known):
     record, unknown = read_tolerantly(Plain, text)
     assert record.known == known
     assert unknown == tuple(sorted(added))
+
+
+def test_an_older_device_obeys_a_newer_release_that_asks_for_nothing_new():
+    """What is at its default is not written, so settings that came later are met only by devices that are told them."""
+    newer = ReleaseOfNextVersion.model_validate(RELEASE_1)
+    assert Release.model_validate_json(newer.to_json()) == Release.model_validate(RELEASE_1)
+    told = newer.model_copy(update={"settings": newer.settings.model_copy(update={"patience": 4})})
+    with pytest.raises(ValidationError, match=r"settings\.patience"):
+        Release.model_validate_json(told.to_json())
+
+
+def test_a_release_is_read_as_it_was_written_in_full_or_without_defaults():
+    """Both forms are the same release, and equal releases are the same bytes."""
+    release = Release.model_validate(RELEASE_1 | {"probation": Probation(frames=7).model_dump(), "reason": "better"})
+    assert Release.model_validate_json(release.to_json()) == release
+    assert Release.model_validate_json(release.model_dump_json()) == release
+    assert Release.model_validate_json(release.model_dump_json()).to_json() == release.to_json()
+    assert json.loads(release.to_json())["schema_version"] == 1

@@ -35,6 +35,7 @@ class Edge:
         fps: float = 20.0,
         frames: int = 0,
         fraction: float = 0.1,
+        model: Path | None = None,
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (),
         **device: object,
@@ -43,7 +44,9 @@ class Edge:
         self.device: DeviceSettings = a_device(folder, "metronome", bucket, **device)
         self.outbox = Path(self.device.outbox)
         self._config = folder / "edge.json"
-        config = CollectorConfig(device=self.device, sampling=sampling(fraction), follow_releases=False)
+        config = CollectorConfig(
+            device=self.device, model=str(model) if model else None, sampling=sampling(fraction), follow_releases=False
+        )
         self._config.write_text(config.model_dump_json())
         descriptor, name = tempfile.mkstemp(prefix="frames-", dir=_MEMORY)
         os.close(descriptor)
@@ -86,6 +89,12 @@ class Edge:
         code, self._process = self._process.returncode, None
         assert code == 0, errors.decode()[-2000:]
         return DeviceStatus.model_validate_json(output)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the process, as the system counts it."""
+        assert self._process is not None
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     @property
     def is_running(self) -> bool:

@@ -25,6 +25,7 @@ from tasks.core import layout
 from tasks.core.entities import Release
 from tasks.core.errors import ObjectMissing, ReleaseRefused, ReleaseUntrusted
 
+_NEWER = ("extra_forbidden", "union_tag_invalid")  # faults of a field, or of a type of strategy, of a later version
 _LOOKED_BACK = 20  # numbers below the highest in which one that we have signed must be
 
 
@@ -107,6 +108,10 @@ def parsed_release(data: bytes, group: str, number: int) -> Release:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
+        if first["type"] in _NEWER:
+            raise ReleaseRefused(
+                f"release {number}: asks for {field}, which this version does not know: upgrade the device's software"
+            ) from None
         raise ReleaseRefused(f"release {number}: is no valid release: {field}: {first['msg']}") from None
     if (release.group, release.number) != (group, number):
         raise ReleaseRefused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field
+from pydantic_core import to_json
 
 from tasks.core.entities.base import STUB, Record, UtcTime
 from tasks.core.entities.detections import Detection
@@ -98,3 +99,11 @@ class Release(Record):
     model_classes: tuple[str, ...] = Field((), description="class names of a model file that has none itself")
     probe: Probe | None = Field(None, description="what the model makes of the probe frames; none: not compared")
     probation: Probation = Probation()
+
+    def to_json(self) -> bytes:
+        """Without what is at its default: devices of an older version obey all but settings that they do not know.
+
+        A default is therefore part of the format, and is never changed.
+        """
+        said = {"schema_version": self.schema_version, **self.model_dump(mode="json", exclude_defaults=True)}
+        return to_json(said, indent=1)
