@@ -59,6 +59,7 @@ def modules_that_no_device_has() -> list[str]:
     return sorted(names - {"cv2"} - set(sys.stdlib_module_names))
 
 
+@pytest.mark.slow
 def test_the_edge_runs_where_what_no_device_has_cannot_be_imported():
     """Everything that a device runs can be imported when pandas, torch, Pillow and the like are made unimportable."""
     missing = modules_that_no_device_has()

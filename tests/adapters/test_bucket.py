@@ -60,6 +60,7 @@ def test_creation_has_one_winner_and_recognises_its_own_content(bucket):
     assert bucket.get("n/000001.json") == b"mine"
 
 
+@pytest.mark.slow
 def test_of_sixteen_writers_of_one_number_one_wins(bucket):
     """Sixteen threads race for one key, five times over: one creates it, and the bytes are the winner's."""
     for turn in range(5):

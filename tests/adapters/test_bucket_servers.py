@@ -41,6 +41,7 @@ def test_a_server_that_never_answers_costs_one_timeout(monkeypatch):
         bucket.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_credentials")
 def test_an_unreachable_server_is_a_quick_bucket_error(monkeypatch):
     """A refused connection is an error within the timeout, in one line without credentials."""
@@ -55,6 +56,7 @@ def test_an_unreachable_server_is_a_quick_bucket_error(monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_credentials")
 @pytest.mark.parametrize(("failures", "answered"), [(2, True), (99, False)])
 def test_a_busy_server_is_asked_a_few_times_by_one_layer_of_retries(monkeypatch, failures, answered):

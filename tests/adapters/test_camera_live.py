@@ -133,6 +133,7 @@ def test_pauses_grow_while_a_camera_is_away_and_start_again_after_a_frame(monkey
     assert pauses[:17] == [1, 1, 1, 1, 2, 4, 8, 16, 30, 30, 30, 1, 2, 0.5, 1, 2, 4]
 
 
+@pytest.mark.slow
 def test_the_state_says_how_a_camera_is(quick, monkeypatch):
     """Connecting, running with its rate, reconnecting with the reason, and silent for a time."""
     may_go_on, read = threading.Event(), threading.Event()
@@ -218,6 +219,7 @@ def test_a_read_that_never_returns_is_noticed_and_left_behind(quick):
     assert {int(frame.pixels[0, 0, 0]) for frame in watcher.frames} == {1, 3}
 
 
+@pytest.mark.slow
 def test_closing_does_not_wait_for_a_frame(quick):
     """A camera of one frame a minute is closed at once."""
     released = threading.Event()
@@ -233,6 +235,7 @@ def test_closing_does_not_wait_for_a_frame(quick):
     released.set()
 
 
+@pytest.mark.slow
 def test_a_webcam_that_is_not_there_is_waited_for(capfd):
     """By number or device file: it is named in the state, counted, tried again, and nothing is printed about it."""
     for which in ("97", "/dev/video-none"):

@@ -55,6 +55,7 @@ def test_a_sample_comes_out_as_it_went_in(tmp_path):
         assert opened.used_bytes == bytes_on_disk(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_loses_no_acknowledged_sample(tmp_path):
     """After SIGKILL at twenty random instants every sample that `put` acknowledged is there and whole."""
     done = subprocess.run(

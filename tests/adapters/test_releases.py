@@ -108,6 +108,7 @@ def test_a_publisher_that_dies_at_any_write_leaves_the_old_release_or_the_new_on
     assert trusted(bucket, folder).newest("all") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "s3"])
 def test_publishers_that_race_all_get_a_number_of_their_own(request, tmp_path, kind):
     """Six publishers on machines of their own: each holds one number, every one is signed, devices see the newest."""

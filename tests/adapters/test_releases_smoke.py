@@ -113,6 +113,7 @@ def a_stand_in(tmp_path: Path, monkeypatch, script: str) -> Path:
     return constant_detector(tmp_path / "m.onnx", [BOX])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "reason"),
     [

@@ -143,6 +143,7 @@ def addresses_in(page: str) -> set[str]:
     return {next(filter(None, found), "")[:5] for found in fetched}
 
 
+@pytest.mark.slow
 def test_the_report_stands_alone_beside_its_plots(tmp_path):
     """report.html holds its plots as data and fetches nothing; the plots lie beside it as files of their own."""
     evaluation, matches = fabricated()

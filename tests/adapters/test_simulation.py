@@ -84,6 +84,7 @@ def annotator(truth, **settings):
 # --- the yard --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(seed=st.integers(1, 5), camera=st.integers(0, CAMERAS - 1), index=st.integers(0, 1400))
 @settings(max_examples=15, deadline=None)
 def test_a_frame_and_its_truth_depend_on_seed_camera_and_index_alone(seed, camera, index):

@@ -258,6 +258,7 @@ def models_in(annotation: object) -> Iterator[type[BaseModel]]:
         yield from models_in(part)
 
 
+@pytest.mark.slow
 def test_a_demo_refuses_a_folder_that_is_not_its_own(tmp_path):
     """A folder with other things in it, a finished demo, inputs that are not there: a line each, nothing touched."""
     (tmp_path / "mine").mkdir()

@@ -79,6 +79,7 @@ def test_a_fleet_that_is_well_is_exit_code_0(tmp_path, bucket):
     assert last == "2 devices: 2 well; 25.0 frames/s, 7 samples wait, 2 on the newest release"
 
 
+@pytest.mark.slow
 def test_devices_in_trouble_come_first_and_are_exit_code_1(tmp_path, bucket):
     """A silent one, one with an alert, a corrupt status; escape sequences of a device do not reach the terminal."""
     write(

@@ -70,6 +70,7 @@ class Captures:
         return self.tally.status(outbox_samples=0, outbox_bytes=0, finished=False)
 
 
+@pytest.mark.slow
 def test_a_dead_camera_never_disturbs_another(tmp_path, frames):
     """Beside an address without a camera and a webcam that is not there, a recording is read at once and whole."""
     cameras = [

@@ -257,6 +257,7 @@ def test_a_model_that_fails_on_some_frames_is_counted_once_for_each(tmp_path, fr
     assert status.last_error.endswith("it fails on this one")
 
 
+@pytest.mark.slow
 def test_stopping_amid_a_recording_decides_each_frame_once(tmp_path, frames):
     """Stopped with frames in all queues, and started again: 40 frames in all, 40 samples, none twice."""
     model = constant_detector(tmp_path / "m.onnx", [CAR])

@@ -108,6 +108,7 @@ def test_a_clock_that_knows_the_date_is_counted_by():
     assert watch.counting_time(datetime(1970, 1, 1, tzinfo=timezone.utc)) >= NOW + timedelta(days=3)
 
 
+@pytest.mark.slow
 def test_a_device_that_begins_in_1970_each_time_is_not_silenced_by_that_day(tmp_path, frames, monkeypatch):
     """Ten samples a day, started on four days without a date: ten on each. Counted by the wall clock the first ten
     would have been the last. The samples keep the time of the wall clock, marked as suspect."""
@@ -158,6 +159,7 @@ def test_a_jump_of_the_wall_clock_stops_no_camera_and_no_window(tmp_path, frames
     assert status.frames_lost == 0
 
 
+@pytest.mark.slow
 def test_a_suspect_clock_is_an_alert(tmp_path, frames, monkeypatch):
     """The wall clock jumps by two hours while a live camera is collected: samples from then on are marked, the status
     alerts, and none of the waits gets longer."""

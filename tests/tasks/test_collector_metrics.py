@@ -154,6 +154,7 @@ def test_metrics_that_are_off_load_nothing(tmp_path):
     assert done.stdout.strip() == "None False"
 
 
+@pytest.mark.slow
 def test_a_collector_that_runs_can_be_scraped(tmp_path, frames):
     """While it decides frames counters grow and latencies are there; the server ends with it."""
     with socket.socket() as probe:

@@ -141,6 +141,7 @@ def test_new_settings_are_in_force_between_two_frames_or_refused_with_a_reason(t
     assert 15 <= len(versions) <= 18 + 2  # the model is a few frames ahead of the decision
 
 
+@pytest.mark.slow
 def test_going_back_is_one_command(tmp_path, frames):
     """`edgeloop release back` brings the orders of release 1 under number 3, and the running device has them."""
     device = a_device(tmp_path, frames, trusted_root=str(tmp_path / "keys" / "root.json"))

@@ -102,6 +102,7 @@ def port_in(statuses) -> int:
     return int(state.rpartition(":")[2]) if state.startswith("running on") else 0
 
 
+@pytest.mark.slow
 def test_frames_from_outside_are_detected_and_sampled_like_a_cameras(tmp_path, serving):
     """A device without a camera: ten pictures go in, detections come out, and all ten arrive in the bucket."""
     model = constant_detector(tmp_path / "m.onnx", [CAR, TRUCK])
@@ -123,6 +124,7 @@ def test_frames_from_outside_are_detected_and_sampled_like_a_cameras(tmp_path, s
     assert samples[0].detections[0].xyxy == pytest.approx(tuple(expected.xyxy[0]), abs=0.01)
 
 
+@pytest.mark.slow
 def test_frames_from_outside_go_on_when_recordings_have_ended(tmp_path, frames, serving):
     """Beside a camera: its frames are decided, and the server answers after the recording's end as before."""
     device = a_device(tmp_path, frames, server={"port": 0})
@@ -137,6 +139,7 @@ def test_frames_from_outside_go_on_when_recordings_have_ended(tmp_path, frames, 
     assert {s.camera for s in samples_of(Bucket(device.bucket, "yard"))} == {"gate", "http"}
 
 
+@pytest.mark.slow
 def test_a_model_that_fails_answers_with_an_error_and_is_counted(tmp_path, serving):
     """500 for the one who asked, `inference failed` in the status."""
 

@@ -32,6 +32,7 @@ from tests.tasks.collecting import (
 )
 
 
+@pytest.mark.slow
 def test_the_collector_knows_no_prefect_and_is_imported_quickly():
     """`import tasks.collector` brings neither Prefect nor what only central has, and takes under 1.5 s of CPU."""
     code = (
@@ -51,6 +52,7 @@ def test_the_collector_knows_no_prefect_and_is_imported_quickly():
     assert min(runs) < 1.5
 
 
+@pytest.mark.slow
 def test_a_detached_collector_is_attached_to_and_stopped(tmp_path, frames):
     """It runs in a session of its own, a second start finds it, its status can be read, and SIGTERM drains it."""
     device = a_device(tmp_path, frames)
@@ -131,6 +133,7 @@ def test_another_configuration_starts_the_collector_anew(tmp_path, frames):
     assert read_status(device.outbox).frames == 12  # the recording of `gate` was over
 
 
+@pytest.mark.slow
 def test_those_that_start_a_collector_at_the_same_time_share_one(tmp_path, frames):
     """Four processes call `start_detached` at once: one collector runs, and all are told its process id."""
     device = a_device(tmp_path, frames)
@@ -154,6 +157,7 @@ def test_those_that_start_a_collector_at_the_same_time_share_one(tmp_path, frame
         stop_collector(device.outbox)
 
 
+@pytest.mark.slow
 def test_a_detached_device_of_several_projects_drains_all_of_them(tmp_path, frames):
     """SIGTERM to a process that hosts two projects: both are delivered and say that they have finished, within 10 s."""
     dock = {"project": "dock", "bucket": f"file://{tmp_path}/dock"}
@@ -175,6 +179,7 @@ def test_a_detached_device_of_several_projects_drains_all_of_them(tmp_path, fram
     assert statuses[0].uploaded == 40 == len(samples_of(Bucket(device.bucket, "yard")))
 
 
+@pytest.mark.slow
 def test_whoever_started_the_collector_may_die(tmp_path, frames):
     """The process that started it, as a worker's flow run does, is killed with its whole group: collection goes on,
     and another process attaches."""

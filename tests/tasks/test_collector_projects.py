@@ -91,6 +91,7 @@ def test_a_camera_is_decoded_once_for_all_projects(tmp_path, frames):
     assert (Path(device.outbox) / "projects" / "dock" / "state.json").exists()
 
 
+@pytest.mark.slow
 def test_each_project_has_its_own_model_and_swaps_alone(tmp_path, frames):
     """Release 2 of one project while both collect: its samples change model, the other's never do."""
     device = a_device_of_two(tmp_path, frames)
@@ -216,6 +217,7 @@ def test_a_project_that_fails_in_the_midst_goes_on_after_a_pause(tmp_path, frame
     assert "the disk has gone" in [fault.message for fault in dock.errors]
 
 
+@pytest.mark.slow
 def test_all_projects_are_drained_by_hand(tmp_path, frames):
     """What waits of two projects is delivered; a bucket that is away is an error, after the other was delivered to."""
     (tmp_path / "blocked").write_text("not a folder")
@@ -234,6 +236,7 @@ def test_all_projects_are_drained_by_hand(tmp_path, frames):
         drain_outbox(device, outbox)
 
 
+@pytest.mark.slow
 def test_a_full_outbox_of_one_project_is_no_matter_of_another(tmp_path, frames, monkeypatch):
     """One project's bucket is away and its cap is 1 MB: it stays below it and counts; the other loses nothing."""
     rng = np.random.default_rng(3)
@@ -250,6 +253,7 @@ def test_a_full_outbox_of_one_project_is_no_matter_of_another(tmp_path, frames, 
     assert dock.outbox_bytes <= 1_000_000
 
 
+@pytest.mark.slow
 def test_a_recording_waits_for_the_slowest_project(tmp_path, frames):
     """The model of one project takes 30 ms a frame: both decide every frame of the recording."""
     device = a_device_of_two(tmp_path, frames)
@@ -261,6 +265,7 @@ def test_a_recording_waits_for_the_slowest_project(tmp_path, frames):
     assert (status.frames_lost, status_of_dock(device).frames_lost) == (0, 0)
 
 
+@pytest.mark.slow
 def test_of_a_live_camera_each_project_has_the_newest_frame(tmp_path, frames):
     """A slow model makes its own project skip frames, counted; the fast one beside it decides many more."""
     device = a_device_of_two(tmp_path, frames)

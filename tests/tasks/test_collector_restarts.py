@@ -67,6 +67,7 @@ def test_a_stop_drains_what_was_read(tmp_path, frames):
     assert len(samples_of(Bucket(device.bucket, "yard"))) == status.kept == status.frames
 
 
+@pytest.mark.slow
 def test_a_follower_that_is_started_again_does_not_read_its_recordings_again(tmp_path, frames):
     """A collector that outlives its recordings decides 40 frames, and after a restart none of them a second time."""
     device, counts = a_device(tmp_path, frames), []
@@ -84,6 +85,7 @@ def test_a_follower_that_is_started_again_does_not_read_its_recordings_again(tmp
     assert counts == [(40, 0), (0, 0)]
 
 
+@pytest.mark.slow
 def test_progress_is_reported_while_it_runs(tmp_path, frames):
     """`on_progress` is called about once a second with a status that counts up, and at last with the final one."""
     seen = []
@@ -244,6 +246,7 @@ def test_an_outbox_is_drained_by_hand(tmp_path, frames):
     assert len(samples_of(Bucket(device.bucket, "yard"))) == 40
 
 
+@pytest.mark.slow
 def test_a_full_outbox_costs_samples_and_counts_them(tmp_path, frames, monkeypatch):
     """With a cap of 1 MB and no bucket the outbox stays below it, and kept = waiting + counted losses."""
     rng = np.random.default_rng(3)

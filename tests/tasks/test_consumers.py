@@ -186,6 +186,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_waited_for(small_disk):
     """On a full disk no half line stays, what has to make room is counted, and lines go on when there is room."""
     path, filler = small_disk / "seen.jsonl", small_disk / "filler"

@@ -60,6 +60,7 @@ def test_messages_arrive_under_their_topic_in_order(broker, qos):
     assert drops == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("qos", [0, 1])
 def test_a_broker_that_is_killed_is_found_again(broker, qos):
     """After kill -9 of the broker what fits the queue waits for it; the rest is counted, and nothing comes twice."""
@@ -85,6 +86,7 @@ def test_a_broker_that_is_killed_is_found_again(broker, qos):
     assert len(listener.frames) + lost(drops) <= 230
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("qos", [0, 1])
 def test_what_a_cut_line_costs(broker, qos, monkeypatch):
     """The line is cut in the midst of messages, over and over: QoS 1 loses none, QoS 0 gives none twice."""

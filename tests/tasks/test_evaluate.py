@@ -182,6 +182,7 @@ def session_runs(monkeypatch):
     return runs
 
 
+@pytest.mark.slow
 def test_a_model_looks_at_an_image_once(project, tmp_path, session_runs):
     """Evaluation, gate and a second evaluation: each model runs once on each image, and the figures are the same."""
     dataset, model = a_labelled_month(project), a_model(project, tmp_path)

@@ -155,6 +155,7 @@ def test_damaged_images_and_garbage_end_nothing(shared_server, noise, position):
 # --- slow clients, a slow model --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_clients_that_stand_still_block_nobody(detector):
     """More clients than there are connections, each with half a request: the oldest have to go, others are answered."""
     with serving(detector) as (server, _, _):
@@ -172,6 +173,7 @@ def test_clients_that_stand_still_block_nobody(detector):
             client.close()
 
 
+@pytest.mark.slow
 def test_a_request_has_to_arrive_in_time(detector):
     """One byte now and then does not keep a connection: head and image each have to be there in time."""
     with serving(detector, timeout_seconds=1) as (server, _, drops):
