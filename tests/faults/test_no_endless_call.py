@@ -10,7 +10,7 @@ from tasks.core.errors import BucketError, ObjectConflict
 from tests.faults.proxy import FaultProxy
 
 WITHIN_S = 10.0  # the promise
-FAULTS = {"hang": 0, "reset": 0, "503": 0, "lostack": 0, "cut": 100, "rate": 300}
+FAULTS = {"hang": 0, "latency": 12, "reset": 0, "503": 0, "lostack": 0, "cut": 100, "rate": 300}
 CONTENT = bytes(range(256)) * 300  # 75 kB, a sample's image
 
 
