@@ -29,9 +29,8 @@ def expected_of(tmp_path, frames, fraction):
 def kill_collector(tmp_path, ceph, environment, kills, frames):
     """(expected, delivered, images) after so many SIGKILLs in the midst of a recording."""
     chance = random.Random(kills)
-    edge = Edge(
-        tmp_path, ceph.fresh_url(), fps=frames / kills / 1.2, frames=frames, fraction=0.5, environment=environment
-    )
+    seconds = 1.2 * kills  # of the recording
+    edge = Edge(tmp_path, ceph.fresh_url(), fps=frames / seconds, frames=frames, fraction=0.5, environment=environment)
     for _ in range(kills):
         edge.start()
         seen = len(edge.frames())
@@ -39,7 +38,7 @@ def kill_collector(tmp_path, ceph, environment, kills, frames):
         time.sleep(chance.uniform(0, 1.5))
         edge.kill()
     with edge:
-        status = edge.ended()
+        status = edge.ended(seconds + 120)
     assert status.outbox_samples == 0
     return expected_of(tmp_path, frames, 0.5), *delivered(edge)
 
