@@ -79,6 +79,11 @@ class Prefect:
         """SIGKILL for the worker and the flow runs that it started."""
         self.worker = _killed(self.worker)
 
+    @property
+    def worker_runs(self) -> bool:
+        """It gives up when the server is away for about twenty minutes, and ends the runs that it has started."""
+        return self.worker is not None and self.worker.poll() is None
+
     def stop(self) -> None:
         for process in (self.worker, self.server):
             if process is not None:
