@@ -8,7 +8,7 @@ SEED ?= 0
 FOLDER ?= demo
 DEMO := --seed $(SEED) --folder $(FOLDER) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(QUICK),--quick)
 
-.PHONY: help setup demo demo-base ui test test-fast soak lint bench requirements clean
+.PHONY: help setup demo demo-base ui test test-fast soak lint bench bench-yield requirements clean
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -47,6 +47,10 @@ lint: setup
 # make bench    every benchmark, side by side in one run; RESULTS.md keeps what was printed
 bench: setup
 	@$(BIN)/python -m tests.benchmarks
+
+# make bench-yield    200 orders of a stream: what each way of choosing frames finds; results go to RESULTS.md
+bench-yield: setup
+	@$(BIN)/python -m tests.benchmarks --only yield --write
 
 # make requirements [UPGRADE=1]    compile the pinned requirement files again
 requirements: setup

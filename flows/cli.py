@@ -16,6 +16,10 @@ from typing import Annotated, Optional
 import typer
 
 from flows import edge, keys, release
+from flows.allocate import allocate
+from flows.drift import drift
+from flows.explain import explain
+from flows.field_recall import field_recall
 from flows.status import status
 from tasks.core.errors import EdgeloopError, SettingsError
 
@@ -84,43 +88,24 @@ SettingsFile = Annotated[Path, typer.Option("--settings", help="sampling setting
 ConfigFile = Annotated[Path, typer.Option("--config", help="the project, as in configs/project.yaml")]
 
 
-@app.command()
-def explain(
-    settings: SettingsFile,
-    detections: Annotated[Path, typer.Option(help="what a model saw, one JSON line a frame")],
-    seed: Annotated[Optional[int], typer.Option(help="instead of the seed in the settings")] = None,  # noqa: UP045
-) -> None:
-    """Say for each frame whether it would be kept, and why. The same files give the same answer."""
-    from tasks.adapters.config import read_sampling
-    from tasks.core.explain import explain_lines
-
-    sampling, warnings = read_sampling(settings)
-    for line in warnings:
-        warn(line)
-    problems: list[str] = []
-    try:
-        with detections.open(encoding="utf-8") as lines:
-            for answer in explain_lines(lines, sampling, seed=seed, on_error=lambda e: problems.append(str(e))):
-                print(answer)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{detections}: cannot be read ({error}): name a file of JSON lines") from None
-    for line in problems:
-        warn(f"{detections}: {line}")
-    if problems:
-        raise typer.Exit(USAGE_ERROR)
+app.command()(explain)
 
 
 @app.command()
 def evaluate(
     ground_truth: Annotated[Path, typer.Option(help="COCO file with images, categories and annotations")],
-    predictions: Annotated[Path, typer.Option(help="COCO results: a list of boxes with scores")],
+    predictions: Annotated[Path, typer.Option(help="COCO results: a list of boxes, masks, keypoints or classes")],
     out: Annotated[Path, typer.Option(help="folder for evaluation.json, matches.parquet, report.html and plots")],
     beta: Annotated[float, typer.Option(help="F-beta of the operating thresholds")] = 1.0,
+    task: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="detection, classification, segmentation or keypoints; else what the predictions show"),
+    ] = None,
 ) -> None:
     """Find the confidence bands in which misses live, from two COCO files."""
-    from tasks.evaluate import evaluate_files
+    from tasks.evaluate import evaluate_files, task_named
 
-    evaluation = evaluate_files(ground_truth, predictions, out, beta=beta)
+    evaluation = evaluate_files(ground_truth, predictions, out, beta=beta, task=task_named(task))
     for warning in evaluation.warnings:
         warn(warning)
     for name, figures in evaluation.classes.items():
@@ -128,7 +113,8 @@ def evaluate(
             f"{name}: {figures.ground_truths} labelled, {figures.misses} missed at threshold {figures.threshold:.3f}, "
             f"{figures.blind} of them blind"
         )
-    print(f"AP50 {evaluation.coco['AP50']:.3f}, AP {evaluation.coco['AP']:.3f}; report: {out / 'report.html'}")
+    shown = ("top1", "top5") if evaluation.task == "classification" else ("AP50", "AP")
+    print(", ".join(f"{name} {evaluation.coco[name]:.3f}" for name in shown) + f"; report: {out / 'report.html'}")
 
 
 @app.command()
@@ -140,12 +126,13 @@ def suggest(
     traffic: Annotated[Optional[Path], typer.Option(help="traffic log: JSON lines of confidences")] = None,  # noqa: UP045
     exploration: Annotated[float, typer.Option(help="share of the budget drawn at random")] = 0.2,
     seed: Annotated[int, typer.Option(help="seed of the settings")] = 0,
+    strategy: Annotated[Optional[str], typer.Option(help="expected_misses, rules or random")] = None,  # noqa: UP045
 ) -> None:
     """Turn an evaluation and a budget into sampling settings, with a forecast of what they will bring."""
     from flows.suggest import story
     from tasks.suggest import suggest_from_files
 
-    suggestion = suggest_from_files(evaluation, budget, frames, traffic, exploration, seed)
+    suggestion = suggest_from_files(evaluation, budget, frames, traffic, exploration, seed, strategy)
     for warning in suggestion.warnings:
         warn(warning)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -283,6 +270,11 @@ def upload(config: Annotated[Path, typer.Option(help="the device, as in configs/
 
 
 app.command()(status)
+app.command(name="field-recall")(field_recall)
+app.command()(drift)
+
+
+app.command()(allocate)
 
 
 @app.command()

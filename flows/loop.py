@@ -13,17 +13,22 @@ from typing import Any
 
 from prefect import flow
 
+from flows.drift import headline
 from flows.evaluate import evaluate
+from flows.find_drift import find_drift
 from flows.ingest import ingest
 from flows.label import label
 from flows.redeploy import gate, redeploy
 from flows.retrain import retrain
 from flows.suggest import suggest
-from tasks.artifacts import tell_markdown
+from tasks.adapters.report.in_the_field import field_sentence, field_title
+from tasks.allocate import draw_labels
+from tasks.artifacts import tell_markdown, tell_table
 from tasks.core.entities import STUB, Evaluation, Turn
 from tasks.core.errors import ReviewUnavailable
 from tasks.core.settings import ProjectSettings
 from tasks.evaluate import sync_review
+from tasks.field_recall import recall_in_the_field
 from tasks.redeploy import first_model, keep_signed, live_release, thresholds_in_force
 from tasks.retrain import build_dataset, lacking_splits, new_training_images
 from tasks.suggest import approved_suggestion, score_forecast
@@ -38,6 +43,7 @@ def loop(project: ProjectSettings) -> Turn:
     turn = keep_releases_signed(project, turn)
     turn = start_devices(project, turn)
     turn = take_in_samples(project, turn)
+    turn = draw_what_is_labelled(project, turn)
     turn = ask_for_labels(project, turn)
     turn = freeze_labels(project, turn)
     if turn.dataset_version:
@@ -47,6 +53,7 @@ def loop(project: ProjectSettings) -> Turn:
         turn = propose_what_to_collect(project, turn)
         turn = release_what_is_decided(project, turn)
         turn = update_review(project, turn)
+    turn = look_for_changes(project, turn)
     return close(project, turn)
 
 
@@ -82,7 +89,33 @@ def take_in_samples(project: ProjectSettings, turn: Turn) -> Turn:
             turn,
             ingested=turn.ingested | {i.device: i.samples for i in brought},
             batches=batches | turn.batches,
-            open_batches=(*turn.open_batches, *(b for b in batches if b not in turn.batches)),
+            waiting_batches=(*turn.waiting_batches, *(b for b in batches if b not in turn.batches)),
+        ),
+    )
+
+
+def draw_what_is_labelled(project: ProjectSettings, turn: Turn) -> Turn:
+    """All that is new is offered, or what the week's draw chooses of it where there is a weekly number of labels."""
+    undrawn = turn.waiting_batches
+    if not undrawn:
+        return turn
+    if project.labels_a_week is None:
+        return save_turn(project, having(turn, waiting_batches=(), open_batches=(*turn.open_batches, *undrawn)))
+    drawn = draw_labels(project, undrawn)
+    made = drawn.allocation
+    if made is None:
+        return waiting(turn, drawn.waits_for)
+    tell_table("allocation", [{"labels": cell.labels, "why": cell.reason} for cell in made.cells], "A week's labels")
+    turn = did(turn, f"drew {made.handed_out} of the samples that waited, allocation {made.number}")
+    for sentence in made.warnings:
+        turn = did(turn, sentence)
+    return save_turn(
+        project,
+        having(
+            turn,
+            waiting_batches=tuple(batch for batch in undrawn if batch not in made.drawn_from),
+            batches=dict.fromkeys(made.batches, 0) | turn.batches,
+            open_batches=(*turn.open_batches, *(b for b in made.batches if b not in turn.batches)),
         ),
     )
 
@@ -123,8 +156,11 @@ def evaluate_live_model(project: ProjectSettings, turn: Turn) -> Turn:
         return turn
     if lacking := lacking_splits(project, turn.dataset_version):
         return waiting(turn, lacking)
-    calibration, test = evaluate(project, turn.live_model, turn.dataset_version)
+    field = recall_in_the_field(project, turn.live_model, turn.dataset_version)
+    calibration, test = evaluate(project, turn.live_model, turn.dataset_version, field)
     turn = did(turn, f"evaluated the live model {turn.live_model}: {figures(test)}")
+    for found in field[:1]:  # under the newest settings
+        turn = did(turn, f"looked at the field: {field_title(found)}. {field_sentence(found)}")
     if turn.suggestion_release:
         score = score_forecast(project, turn.suggestion, turn.suggestion_release, turn.dataset_version)
         scored = {turn.suggestion: score}
@@ -186,10 +222,9 @@ def propose_what_to_collect(project: ProjectSettings, turn: Turn) -> Turn:
     """Sampling settings fitted to the live model's newest evaluation."""
     if not turn.evaluation or turn.suggested_on == turn.evaluation:
         return turn
-    suggestion = suggest(project, turn.live_model, turn.evaluation)
-    turn = did(
-        turn, f"suggested settings {suggestion.suggestion}: {counted(len(suggestion.rules), 'rule')} and exploration"
-    )
+    suggestion = suggest(project, turn.live_model, turn.evaluation, turn.forecast_scores)
+    by = "expected misses" if suggestion.strategy == "expected_misses" else counted(len(suggestion.rules), "rule")
+    turn = did(turn, f"suggested settings {suggestion.suggestion}: {by} and exploration")
     fresh = {"suggestion": suggestion.suggestion, "suggested_on": turn.evaluation, "suggestion_release": 0}
     return save_turn(project, having(turn, **fresh))
 
@@ -223,6 +258,12 @@ def update_review(project: ProjectSettings, turn: Turn) -> Turn:
         return did(turn, f"FiftyOne was left as it is: {error}")
     turn = did(turn, f"brought FiftyOne into step: {len(views)} saved views")
     return save_turn(project, having(turn, reviewed=wanted, review_views=views))
+
+
+def look_for_changes(project: ProjectSettings, turn: Turn) -> Turn:
+    """What the cameras see now against what they saw when the live model was new; only drift is told."""
+    found = find_drift(project) if turn.live_model != STUB else None
+    return save_turn(project, did(turn, headline(found))) if found and found.found else turn
 
 
 def close(project: ProjectSettings, turn: Turn) -> Turn:

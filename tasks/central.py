@@ -27,8 +27,9 @@ from tasks.core.entities import (
     Sample,
     Split,
 )
-from tasks.core.errors import DataError, ObjectConflict, ObjectMissing
+from tasks.core.errors import DataError, ModelError, ObjectConflict, ObjectMissing
 from tasks.core.matching import GroundTruths, ImageResult
+from tasks.core.sampling import CLASSIFICATION
 from tasks.core.settings import ProjectSettings
 
 EVERYTHING = 0.001  # the confidence that central runs models at: AP needs all, matching 0.005 and up
@@ -74,12 +75,18 @@ class Central:
         """The model, mapped to the project's classes, with everything from 0.001 up; the stub sees nothing."""
         if model_version == STUB:
             return open_detector(STUB, project_classes=self.project.classes)
-        return open_detector(
+        detector = open_detector(
             self.model_path(model_version),
             project_classes=self.project.classes,
             model_classes=self.model(model_version).class_names,
             confidence_floor=EVERYTHING,
         )
+        if detector.task == CLASSIFICATION:
+            raise ModelError(
+                f"model {model_version}: is a classifier, and the loop's labels are boxes: collect with it, and use "
+                f"edgeloop evaluate --task classification on files"
+            )
+        return detector
 
     def entries(self, dataset_version: str) -> list[DatasetEntry]:
         """The manifest of a dataset version."""

@@ -6,20 +6,22 @@ import tempfile
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import get_args
 
 from prefect import task
 
-from tasks.adapters.coco import class_figure, coco_figures
+from tasks.adapters.coco import class_figure, classification_figures, coco_figures
 from tasks.adapters.images import ImageCache
-from tasks.adapters.labels import read_coco_pair
+from tasks.adapters.labels import PairFiles, class_pair, coco_pair, open_pair
 from tasks.adapters.manifest import matches_bytes
 from tasks.adapters.report import evaluation_report
 from tasks.central import Central, EvaluatedImages, detect_again, of_split
 from tasks.core import bands, layout
 from tasks.core.bootstrap import REPLICATES
-from tasks.core.entities import DatasetEntry, Evaluation, Label, Split, Suggestion, content_id
+from tasks.core.entities import DatasetEntry, Evaluation, Label, Split, Suggestion, Task, content_id
 from tasks.core.errors import NotEnoughData, SettingsError
-from tasks.core.matching import ImageResult, Matches, match
+from tasks.core.field import FieldRecall
+from tasks.core.matching import ImageResult, Matches, match, match_classes
 from tasks.core.settings import ProjectSettings, Thresholds, validated
 from tasks.retries import may_pass
 
@@ -36,10 +38,12 @@ def evaluate_split(
     dataset_version: str,
     split: Split,
     thresholds: Thresholds | None = None,
+    field: Sequence[FieldRecall] = (),
 ) -> Evaluation:
     """Run the model again on a split, match, find the bands, and store evaluation, matches and report.
 
-    Without `thresholds` those of best F-beta are fitted, which only calibration is for.
+    Without `thresholds` those of best F-beta are fitted, which only calibration is for. field: what is known of the
+    model in the field, for the report.
     """
     central = Central(project)
     entries = of_split(central.entries(dataset_version), split)
@@ -61,7 +65,7 @@ def evaluate_split(
     if images.problems:
         left_out = f"{len(images.problems)} of {len(entries)} images left out, the first: {images.problems[0]}"
         evaluation = evaluation.model_copy(update={"warnings": (*evaluation.warnings, left_out)})
-    store(central, evaluation, matches, images.entries)
+    store(central, evaluation, matches, images.entries, field)
     return evaluation
 
 
@@ -75,15 +79,17 @@ def evaluate_images(
     model_version: str = "",
     dataset_version: str = "",
     split: str = "",
+    task: Task = "detection",
 ) -> tuple[Evaluation, Matches]:
-    """Matching, bands and COCO figures of images in memory."""
+    """Matching, bands and COCO figures of images in memory: of boxes, masks or keypoints, whatever the task."""
     matches = match(results)
-    coco = coco_figures([(result.detections, result.truths) for result in results], class_names)
+    coco = coco_figures([(result.detections, result.truths) for result in results], class_names, task)
     evaluation = bands.evaluate(
         matches,
         clusters,
         class_names,
         created_at=datetime.now(timezone.utc),
+        task=task,
         model_version=model_version,
         dataset_version=dataset_version,
         split=split,
@@ -98,29 +104,47 @@ def evaluate_images(
     return evaluation, matches
 
 
-def store(central: Central, evaluation: Evaluation, matches: Matches, entries: Sequence[DatasetEntry]) -> None:
+def store(
+    central: Central,
+    evaluation: Evaluation,
+    matches: Matches,
+    entries: Sequence[DatasetEntry],
+    field: Sequence[FieldRecall] = (),
+) -> None:
     """Evaluation, matches, report and plots into the bucket, the record last: it exists when all of it does."""
     with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
         out = Path(folder)
         ids, clusters = [e.sample.sample_id for e in entries], [e.cluster for e in entries]
         (out / "matches.parquet").write_bytes(matches_bytes(matches, ids, central.project.classes, clusters))
-        evaluation_report(evaluation, matches, out)
+        evaluation_report(evaluation, matches, out, field=field)
         for path in sorted(out.iterdir()):
             central.bucket.upload(layout.evaluation_file(evaluation.evaluation, path.name), path)
     central.bucket.write_record(layout.evaluation_file(evaluation.evaluation, "evaluation.json"), evaluation)
 
 
-def evaluate_files(ground_truth: Path, predictions: Path, out: Path, *, beta: float = 1.0) -> Evaluation:
-    """COCO files in; `evaluation.json`, `matches.parquet`, `report.html` and plots in `out`, the record last."""
-    pair = read_coco_pair(ground_truth, predictions)
-    results = [ImageResult(image.detections, image.truths) for image in pair.images]
-    names = tuple(pair.class_names)
+def task_named(name: str | None) -> Task | None:
+    """A task by its name; None where none is given. Raises SettingsError for any other."""
+    task = next((task for task in get_args(Task) if task == name), None)
+    if name is not None and task is None:
+        raise SettingsError(f"--task {name!r} is not known: use one of {', '.join(get_args(Task))}")
+    return task
+
+
+def evaluate_files(
+    ground_truth: Path, predictions: Path, out: Path, *, beta: float = 1.0, task: Task | None = None
+) -> Evaluation:
+    """COCO files in; `evaluation.json`, `matches.parquet`, `report.html` and plots in `out`, the record last.
+
+    task: None for what the predictions show.
+    """
+    files = open_pair(ground_truth, predictions)
+    names = files.coco.class_names
     given = {"project": "files", "bucket": "file:///nowhere", "classes": names, "beta": beta}
     project = validated(ProjectSettings, given, "edgeloop evaluate")
     digest = content_id(ground_truth.read_bytes(), predictions.read_bytes())
-    image_names, clusters = [image.name for image in pair.images], [image.cluster for image in pair.images]
-    evaluation, matches = evaluate_images(results, clusters, names, project=project, dataset_version=digest)
-    evaluation = evaluation.model_copy(update={"warnings": (*pair.warnings, *evaluation.warnings)})
+    task = task or files.task
+    of_task = _evaluate_classes if task == "classification" else _evaluate_boxes
+    evaluation, matches, image_names, clusters = of_task(files, project, digest, task)
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "matches.parquet").write_bytes(matches_bytes(matches, image_names, names, clusters))
@@ -129,6 +153,40 @@ def evaluate_files(ground_truth: Path, predictions: Path, out: Path, *, beta: fl
     except OSError as error:
         raise SettingsError(f"{out}: cannot be written ({error.strerror}): name another folder with --out") from None
     return evaluation
+
+
+_OfFiles = tuple[Evaluation, Matches, list[str], list[str]]  # and the names and clusters of the images
+
+
+def _evaluate_boxes(files: PairFiles, project: ProjectSettings, digest: str, task: Task) -> _OfFiles:
+    pair = coco_pair(files, task)
+    results = [ImageResult(image.detections, image.truths) for image in pair.images]
+    clusters = [image.cluster for image in pair.images]
+    evaluation, matches = evaluate_images(
+        results, clusters, pair.class_names, project=project, dataset_version=digest, task=task
+    )
+    evaluation = evaluation.model_copy(update={"warnings": (*pair.warnings, *evaluation.warnings)})
+    return evaluation, matches, [image.name for image in pair.images], clusters
+
+
+def _evaluate_classes(files: PairFiles, project: ProjectSettings, digest: str, task: Task) -> _OfFiles:
+    pair = class_pair(files)
+    matches = match_classes(pair.images, top_only=pair.top_only)
+    evaluation = bands.evaluate(
+        matches,
+        pair.clusters,
+        pair.class_names,
+        created_at=datetime.now(timezone.utc),
+        task=task,
+        dataset_version=digest,
+        beta=project.beta,
+        confidence_floor=project.sampling.confidence_floor,
+        coco=classification_figures(pair.images),
+        replicates=REPLICATES,
+        seed=project.seed,
+    )
+    evaluation = evaluation.model_copy(update={"warnings": (*pair.warnings, *evaluation.warnings)})
+    return evaluation, matches, list(pair.names), list(pair.clusters)
 
 
 @task(task_run_name="FiftyOne: {dataset_version}", retries=1, retry_delay_seconds=5, retry_condition_fn=may_pass)

@@ -80,6 +80,7 @@ def read_labelled(central: Central, batch_id: str, revision: int) -> list[Labell
             image_key=layout.sample_image(
                 samples[label.sample_id].device, samples[label.sample_id].captured_at, label.sample_id
             ),
+            probability_offered=batch.probability_offered.get(label.sample_id, 1.0),
         )
         for label in central.labels(batch, revision).values()
     ]

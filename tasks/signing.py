@@ -98,6 +98,7 @@ def probe_of(central: Central, release: Release) -> Probe | None:
         model_classes=release.model_classes or None,
         confidence_floor=release.settings.confidence_floor,
         nms_iou=release.nms_iou,
+        embedding=release.settings.embedding_output,
     ).probe
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from typing import cast, get_args
 
 from prefect import task
 from pydantic import ValidationError
@@ -34,10 +35,13 @@ from tasks.core.errors import DataError, ObjectMissing, RecordInvalid, SettingsE
 from tasks.core.explain import traffic_of_line
 from tasks.core.matching import ImageResult, match
 from tasks.core.settings import CloseToThreshold, ProjectSettings, SamplingSettings
+from tasks.core.settings.project import DEFAULT_STRATEGY, SuggestedStrategy
 from tasks.core.suggestion.evidence import MAX_TRAFFIC_RECORDS
+from tasks.core.suggestion.track_record import ScoredFigure, scored_figures
 from tasks.retries import may_pass
 
 FRAME_KEY = b'"frame"'  # what a line of `edgeloop explain` has and a record of the traffic log has not
+STRATEGIES: tuple[str, ...] = get_args(SuggestedStrategy)
 ENOUGH_TRAFFIC = 200  # logged frames of the live model; with fewer, labelled images stand in as unlabelled ones
 
 
@@ -65,6 +69,7 @@ def make_suggestion(project: ProjectSettings, model_version: str, evaluation: st
         budget=project.budget_images_a_day,
         frames_a_day=project.frames_a_day,
         created_at=datetime.now(timezone.utc),
+        strategy=project.suggested_strategy,
         exploration=project.exploration,
         traffic=traffic or None,
         current=settings_in_force(central),
@@ -76,10 +81,26 @@ def make_suggestion(project: ProjectSettings, model_version: str, evaluation: st
 
 
 def suggest_from_files(
-    evaluation: Path, budget: float, frames_a_day: float, traffic: Path | None, exploration: float = 0.2, seed: int = 0
+    evaluation: Path,
+    budget: float,
+    frames_a_day: float,
+    traffic: Path | None,
+    exploration: float = 0.2,
+    seed: int = 0,
+    strategy: str | None = None,
 ) -> Suggestion:
     """The same from the folder of `edgeloop evaluate` and a traffic log of JSON lines."""
+    strategy = strategy or DEFAULT_STRATEGY
+    if strategy not in STRATEGIES:
+        raise SettingsError(
+            f"strategy {strategy!r} is none that can be suggested: choose one of {', '.join(STRATEGIES)}"
+        )
     found, stored = read_evaluation_folder(evaluation)
+    if found.task == "classification":
+        raise SettingsError(
+            f"{evaluation}: is of a classification, and what is suggested is for boxes: write its strategies by hand "
+            f"from the bands of its report, close_to_threshold with only_top_classes: false"
+        )
     return suggestion.suggest(
         stored.matches,
         stored.clusters,
@@ -87,6 +108,7 @@ def suggest_from_files(
         budget=budget,
         frames_a_day=frames_a_day,
         created_at=datetime.now(timezone.utc),
+        strategy=cast(SuggestedStrategy, strategy),
         exploration=exploration,
         traffic=traffic_from_file(traffic, found.model_version) if traffic else None,
         seed=seed,
@@ -254,8 +276,7 @@ def score_forecast(
     made = central.bucket.read_record(layout.suggestion(suggestion_id), Suggestion)
     version = f"{project.group}/{release_number}"
     entries = [e for e in central.entries(dataset_version) if e.sample.settings_version == version]
-    rules = {s.name for s in made.settings.sampling_strategies if isinstance(s, CloseToThreshold)}
-    by_rule = [entry for entry in entries if rules & set(entry.sample.matched)]
+    chosen = [entry for entry in entries if was_chosen(entry.sample, made.settings)]
     at_random = [entry for entry in entries if entry.sample.random_slice]
 
     collected = samples_of_batches(central, dataset_version, version)
@@ -264,16 +285,45 @@ def score_forecast(
     score = {"images_a_day": len(collected) / days, "images_a_day_random": drawn / days} if days else {}
     if not made.settings.persist_predictions:
         return score  # what the device's model saw was not kept
-    for name, group in (("", by_rule), ("_random", at_random)):
+    for name, group in (("", chosen), ("_random", at_random)):
         figures = miss_figures(group, made.settings.thresholds, project.classes)
         score |= {f"{figure}{name}": value for figure, value in figures.items()}
     return score
 
 
+def was_chosen(sample: Sample, settings: SamplingSettings) -> bool:
+    """Was it kept for the sake of misses, by a rule or by its expected misses, whether or not a random draw hit it too?
+
+    `expected_misses` lends its name to its exploration as well. Of a frame that exploration hit, the inclusion
+    probability tells: it is 1 where the expected misses alone would have kept it.
+    """
+    rules = {s.name for s in settings.sampling_strategies if isinstance(s, CloseToThreshold)}
+    if rules & set(sample.matched):
+        return True
+    misses = settings.expected_misses
+    return misses is not None and misses.name in sample.matched and (not sample.random_slice or sample.probability == 1)
+
+
+def scored_forecasts(project: ProjectSettings, scores: Mapping[str, Mapping[str, float]]) -> list[ScoredFigure]:
+    """Every figure of the suggestions that were scored, suggestion -> what came true by name, beside its forecast.
+
+    A suggestion that the bucket no longer holds, or that cannot be read, is left out.
+    """
+    bucket = Central(project).bucket
+    figures: list[ScoredFigure] = []
+    for suggestion_id, came_true in scores.items():
+        with suppress(ObjectMissing, RecordInvalid):
+            made = bucket.read_record(layout.suggestion(suggestion_id), Suggestion)
+            figures += scored_figures(suggestion_id, made.forecast, came_true)
+    return figures
+
+
 def samples_of_batches(central: Central, dataset_version: str, settings_version: str) -> list[Sample]:
     """All samples that were collected under some settings, labelled or not, in the batches of a dataset version."""
     dataset = central.bucket.read_record(layout.dataset(dataset_version), DatasetVersion)
-    batches = (central.batch(batch_id) for batch_id in dataset.batches)
+    labelled = [central.batch(batch_id) for batch_id in dataset.batches]
+    undrawn = {source for batch in labelled for source in batch.drawn_from} - set(dataset.batches)
+    batches = [*labelled, *(central.batch(batch_id) for batch_id in sorted(undrawn))]
     found = {s.sample_id: s for batch in batches for s in batch.samples if s.settings_version == settings_version}
     return list(found.values())
 

@@ -13,7 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LONGEST_FILE = 400
 EDGE_MODULES = [
-    *("flows.collect", "flows.upload", "flows.edge", "flows.cli", "tasks.collector", "tasks.collector.__main__"),
+    *(
+        "flows.collect",
+        "flows.upload",
+        "flows.edge",
+        "flows.cli",
+        "flows.explain",
+        "tasks.explain",
+        "tasks.collector",
+        "tasks.collector.__main__",
+    ),
     *("tasks.adapters.config", "tasks.adapters.selftest", "tasks.collector.health", "tasks.core.explain"),
 ]
 

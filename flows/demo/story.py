@@ -14,6 +14,8 @@ from tasks.adapters.report.story import Figure
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import DatasetEntry, Estimate, Evaluation, Forecast, Suggestion, Turn, Verdict
+from tasks.core.suggestion.track_record import track_record
+from tasks.suggest import scored_forecasts
 from tasks.turn import read_turns
 
 THUMBNAILS = 8
@@ -22,7 +24,7 @@ NO_NEW_MODEL = "No new model was trained in this round."
 SAME_PRECISION = "Both models on the same test images; recall of both at the live model's operating precision."
 FORECAST_NAMES = {
     "images_a_day": ("images a day", False),
-    "share_with_miss": ("of the rules' images have a miss", True),
+    "share_with_miss": ("of the chosen images have a miss", True),
     "share_with_miss_random": ("of random images have a miss", True),
     "misses_an_image": ("misses an image", False),
     "misses_a_box": ("misses a box", True),
@@ -55,6 +57,7 @@ def tell(world: World, state: DemoState, folder: Path, seconds: float) -> LoopSt
         links=links(folder, turns[-1]),
         thumbnails=thumbnails(central, entries),
         waits_for=turns[-1].waits_for,
+        track_record=track_record(scored_forecasts(world.project, turns[-1].forecast_scores)),
     )
 
 

@@ -102,6 +102,7 @@ def matches_bytes(
     ]
     header = {"schema_version": SCHEMA_VERSION, "images": list(images), "class_names": list(class_names)}
     header["clusters"] = list(clusters or images)
+    header["top_only"] = matches.top_only
     table = pa.concat_tables(tables, promote_options="default")
     return _written(table.replace_schema_metadata({_METADATA: json.dumps(header).encode()}))
 
@@ -116,7 +117,7 @@ def read_matches(data: bytes, where: str = "matches") -> StoredMatches:
             rows = table.filter(pa.array(kinds == kind, pa.bool_()))
             tables[kind] = {name: _column(rows.column(name)) for name in rows.column_names}
         images, clusters = tuple(header["images"]), tuple(header["clusters"])
-        matches = Matches.from_columns(len(images), tables)
+        matches = Matches.from_columns(len(images), tables, header.get("top_only") is True)
         return StoredMatches(matches, images, tuple(header["class_names"]), clusters)
     except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
         raise RecordInvalid(f"{where}: is no table of matches: {str(error)[:120]}") from None

@@ -60,9 +60,14 @@ def run(together: Sequence[Captured], detector: AnyDetector) -> None:
         detector.run_batch(prepared)
 
 
-def detect(captured: Captured, detector: AnyDetector) -> Detections:
-    """What this detector sees in the frame. What was done for another detector, before an exchange, is of no use."""
+def detect(captured: Captured, detector: AnyDetector, *, embeds: bool = False) -> Detections:
+    """What this detector sees in the frame. What was done for another detector, before an exchange, is of no use.
+
+    embeds: the frame's embedding is asked for, which its prepared input has after that.
+    """
     ahead = captured.ahead
     if ahead is None or ahead.detector is not detector:
-        return detector.detect(captured.frame.pixels)
+        if not embeds:
+            return detector.detect(captured.frame.pixels)
+        ahead = captured.ahead = Ahead(detector, detector.prepare(captured.frame.pixels))
     return detector.detect_prepared(ahead.prepared)

@@ -47,9 +47,17 @@ def frame_id(frame: Frame) -> str:
 
 
 def observation_of(
-    frame: Frame, detections: Detections, device: str, settings: SamplingSettings, is_stub: bool
+    frame: Frame,
+    detections: Detections,
+    device: str,
+    settings: SamplingSettings,
+    is_stub: bool,
+    index: int | None = None,
 ) -> Observation:
-    """What the sampler is shown; the hash only where near-duplicates are looked for."""
+    """What the sampler is shown; the hash only where near-duplicates are looked for.
+
+    index: of a live camera's frame, where one that is left out was lost. A recording's are left out on purpose.
+    """
     return Observation(
         frame=frame_id(frame),
         device=device,
@@ -57,7 +65,10 @@ def observation_of(
         captured_at=frame.captured_at,
         detections=detections,
         is_stub=is_stub,
+        task=detections.task,
+        top_classes=detections.top_classes,
         image_hash=hash_of(frame.pixels) if settings.duplicates.enabled else None,
+        index=index,
     )
 
 
@@ -79,7 +90,10 @@ def make_sample(kept: Kept, device: str, privacy: Privacy | None = None) -> tupl
         else frame.pixels
     )
     jpeg, width, height = encode_jpeg(pixels, settings.jpeg_compression_level, settings.max_image_size)
-    detections = _scaled(kept.detections, width / frame.width, height / frame.height)
+    is_resized = (width, height) != (frame.width, frame.height)
+    detections = kept.detections
+    if is_resized:
+        detections = detections.scaled(width / frame.width, height / frame.height)
     sample = Sample(
         sample_id=sample_id_of(jpeg),
         sha256=hashlib.sha256(jpeg).hexdigest(),
@@ -101,10 +115,3 @@ def make_sample(kept: Kept, device: str, privacy: Privacy | None = None) -> tupl
         settings_version=kept.settings_version,
     )
     return sample, jpeg
-
-
-def _scaled(detections: Detections, x: float, y: float) -> Detections:
-    if x == 1 and y == 1:
-        return detections
-    xyxy = detections.xyxy * np.array([x, y, x, y], np.float32)
-    return Detections(xyxy, detections.confidence, detections.class_id, detections.class_names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from tasks.collector.ahead import Captured
 from tasks.collector.clock import ClockWatch
 from tasks.collector.config import Position
 from tasks.collector.consumers import Consumers
+from tasks.collector.held import HeldFrames
 from tasks.collector.keeping import Kept, observation_of
 from tasks.collector.positions import Positions
 from tasks.collector.probation import ProbationWatch
@@ -20,7 +21,7 @@ from tasks.collector.spooler import Spooler
 from tasks.collector.tally import Tally
 from tasks.core.entities import Detections, Frame, TrafficRecord
 from tasks.core.errors import ImageUnreadable, RecordInvalid
-from tasks.core.sampling import Decision, Observation, Sampler
+from tasks.core.sampling import Decision, Observation, Sampler, Settled
 from tasks.core.settings import DeviceSettings
 
 _TRAFFIC_RECORDS = 500  # a file
@@ -60,6 +61,7 @@ class Pipeline:
         self._consumers = consumers
         self._went_bad = went_bad
         self._passed = passed
+        self._held = HeldFrames()
         self._traffic: list[TrafficRecord] = []
         self._traffic_since = time.monotonic()
         _alert(runner, device, tally)
@@ -88,17 +90,23 @@ class Pipeline:
                 everything = self._detect(captured)
             detections = self._tell(captured, everything)
             with self._tally.timed("decision"):
-                observation = self._observation(frame, detections, is_live)
+                observation = self._observation(captured, detections)
                 decision = self._sampler.decide(observation)
                 self._log_traffic(observation, decision)
         except Exception as error:  # noqa: BLE001 - this loop must not die: counted, reported, the next frame comes
             reason = "frame unreadable" if isinstance(error, ImageUnreadable) else "inference failed"
             self._tally.failed_frame(reason, f"camera {frame.camera}, frame {frame.index}: {error}")
+            self._settle(self._sampler.settle(frame.camera))  # what was in this frame, nobody knows
             if not isinstance(error, ImageUnreadable):
                 self._judge(None)
         else:
-            self._tally.decided(decision.outcome, decision.strategy if decision.kept else None)
-            if decision.kept:
+            self._settle(decision.settled)
+            if decision.is_open:
+                self._tally.decided_until_settled()
+                self._held.hold(self._kept(frame, detections, everything, decision, is_live), is_live=is_live)
+            else:
+                self._tally.decided(decision.outcome, decision.strategy if decision.kept else None)
+            if decision.kept and not decision.is_open:
                 self._keep(self._kept(frame, detections, everything, decision, is_live), wait=not is_live)
             self._judge(len(detections))
         if not is_live:
@@ -109,6 +117,11 @@ class Pipeline:
         before, self.runner = self.runner, runner
         self.watch.begin(runner, before)
         self._put_in_force(runner, str(runner))
+
+    def settle(self, *, only_silent: bool = False) -> None:
+        """No more frames come, or of silent cameras none for long: what waits for an object is handed over."""
+        for camera in self._held.silent_cameras() if only_silent else [None]:
+            self._settle(self._sampler.settle(camera))
 
     def sampler_state(self) -> dict[str, Any]:
         return self._sampler.state()
@@ -130,7 +143,7 @@ class Pipeline:
     def _detect(self, captured: Captured) -> Detections:
         """What the model sees; whoever waits for the frame is told when it fails."""
         try:
-            return ahead.detect(captured, self.runner.detector)
+            return ahead.detect(captured, self.runner.detector, embeds=self.runner.embedder is not None)
         except Exception as error:
             if captured.answer is not None:
                 captured.answer(error)
@@ -147,12 +160,32 @@ class Pipeline:
             self._consumers.tell(captured.frame, detections, thresholds, version, self._device.project)
         return detections
 
-    def _observation(self, frame: Frame, detections: Detections, is_live: bool) -> Observation:
-        runner = self.runner
-        observation = observation_of(frame, detections, self._device.name, runner.settings, runner.detector.is_stub)
+    def _observation(self, captured: Captured, detections: Detections) -> Observation:
+        runner, frame, is_live = self.runner, captured.frame, captured.is_live
+        observation = observation_of(
+            frame,
+            detections,
+            self._device.name,
+            runner.settings,
+            runner.detector.is_stub,
+            index=frame.index if is_live else None,
+        )
+        if runner.embedder is not None:
+            embedding = runner.embedder.of(captured)
+            observation = replace(observation, embedding=embedding, embedder=runner.embedder.name)
         if is_live and self._clock.has_lost_the_date(frame.captured_at):
             return replace(observation, captured_at=self._clock.counting_time(frame.captured_at))
         return observation
+
+    def _settle(self, settled: Iterable[Settled]) -> None:
+        """Frames that were held: hand over those that are kept."""
+        for one in settled:
+            released = self._held.release(one)
+            if released is None:
+                continue
+            self._tally.settled(one.decision.outcome, one.decision.strategy if one.decision.kept else None)
+            if one.decision.kept:
+                self._keep(released.kept, wait=not released.is_live)
 
     def _keep(self, kept: Kept, *, wait: bool) -> None:
         if self.runner.unseen_classes:
@@ -199,6 +232,7 @@ class Pipeline:
             self._passed(self.runner)
 
     def _put_in_force(self, runner: Runner, what: str) -> None:
+        self.settle()
         self._sampler = self._sampler.with_settings(runner.settings)
         self.runner = runner
         self._tally.swapped(what)

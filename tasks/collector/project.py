@@ -269,6 +269,7 @@ class Project:
             return
         self._next_tick = time.monotonic() + _TICK_S
         self._saved_numbers = self.tally.segment is not None
+        pipeline.settle(only_silent=True)
         traffic = pipeline.traffic()
         status = self._status()
         if self._spooler.save(Snapshot(self._state(pipeline, clean=False), status, traffic)):
@@ -336,6 +337,7 @@ class Project:
                 break
         self._inference.stop()
         self._inference.join(timeout=_LOOK_UP_S)
+        pipeline.settle()
         self._note_where_recordings_stand(pipeline)
 
     def _note_where_recordings_stand(self, pipeline: Pipeline) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tasks.adapters.detector import Prepared
 from tasks.adapters.releases import InstalledRelease
+from tasks.collector.embedding import Embedder, embedder_for
 from tasks.core.entities import STUB, Detections, content_id
 from tasks.core.errors import ModelError
 from tasks.core.settings import Probation, RandomSampling, SamplingSettings
@@ -72,6 +73,7 @@ class OpenDetector(Protocol):
         threads: int,
         providers: Sequence[str],
         batch: int,
+        embedding: str = "",
     ) -> AnyDetector: ...
 
 
@@ -80,7 +82,7 @@ class Runner:
     """One swap exchanges all of it at once.
 
     project_classes: where the detector sees more than the project's classes, because that is to be hidden.
-    unseen_classes: what is to be hidden and the model cannot see.
+    unseen_classes: what is to be hidden and the model cannot see. embedder: where `novelty` asks for one.
     """
 
     detector: AnyDetector
@@ -91,6 +93,7 @@ class Runner:
     release_number: int = 0
     on_probation: bool = False
     probation: Probation = field(default_factory=Probation)
+    embedder: Embedder | None = None
 
     @property
     def model_version(self) -> str:
@@ -102,7 +105,7 @@ class Runner:
         if names is None:
             return detections
         ours = detections.class_id < len(names)
-        return Detections(detections.xyxy[ours], detections.confidence[ours], detections.class_id[ours], names)
+        return replace(detections[ours], class_names=names)
 
     def __str__(self) -> str:
         orders = f"release {self.release_number}" if self.release_number else "local settings"
@@ -141,7 +144,9 @@ class RunnerFactory:
         return self._model_classes
 
     def of_release(self, installed: InstalledRelease) -> Runner:
-        """Raises ModelError or SettingsError when the model cannot be opened here, or not see what is to be hidden."""
+        """Raises ModelError or SettingsError when the model cannot be opened here, or not see what is to be hidden, or
+        has not the embedding that the settings ask for.
+        """
         release = installed.release
         settings = release.settings
         if release.thresholds and not settings.thresholds:
@@ -158,6 +163,7 @@ class RunnerFactory:
             release_number=release.number,
             on_probation=installed.on_probation,
             probation=release.probation,
+            embedder=embedder_for(settings, str(installed.model), release.model_version, self._threads),
         )
         runner.detector.interruptible = installed.on_probation
         if runner.unseen_classes and not runner.detector.is_stub:
@@ -171,7 +177,11 @@ class RunnerFactory:
         """A model and settings that the device was started with; the stub and 0.5% at random where they are missing."""
         settings = sampling or WITHOUT_ORDERS
         opened = self._opened(model or STUB, self._project_classes, self._model_classes, settings, nms_iou=0.6)
-        return Runner(*opened, settings_version=content_id(settings.model_dump_json()))
+        return Runner(
+            *opened,
+            settings_version=content_id(settings.model_dump_json()),
+            embedder=embedder_for(settings, model or STUB, opened[0].model_version, self._threads),
+        )
 
     def _opened(
         self,
@@ -186,6 +196,8 @@ class RunnerFactory:
         A detector leaves out what is no class of the project. What is to be hidden is therefore asked for, too.
         """
         also = [name for name in self._hidden_classes if classes is not None and name not in classes]
+        output = settings.embedding_output
+        asked = {"embedding": output} if output and model != STUB else {}
         detector = self._open(
             model,
             project_classes=[*classes, *also] if classes is not None else None,
@@ -195,6 +207,7 @@ class RunnerFactory:
             threads=self._threads,
             providers=self._providers,
             batch=self._batch,
+            **asked,
         )
         return detector, settings, tuple(classes) if classes is not None and also else None, self._unseen(detector)
 

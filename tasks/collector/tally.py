@@ -90,11 +90,25 @@ class Tally:
         with self._lock:
             self._unaccounted -= 1
             self.frames += 1
-            if strategy is None:
-                self._drops[outcome] += 1
-            else:
-                self.kept += 1
-                self.kept_by_strategy[strategy] += 1
+            self._account(outcome, strategy)
+
+    def decided_until_settled(self) -> None:
+        """One frame decided, but not finally: whether it is kept is said by `settled`."""
+        with self._lock:
+            self._unaccounted -= 1
+            self.frames += 1
+
+    def settled(self, outcome: str, strategy: str | None) -> None:
+        """What became of a frame whose decision was open, as for `decided`."""
+        with self._lock:
+            self._account(outcome, strategy)
+
+    def _account(self, outcome: str, strategy: str | None) -> None:
+        if strategy is None:
+            self._drops[outcome] += 1
+        else:
+            self.kept += 1
+            self.kept_by_strategy[strategy] += 1
 
     def failed_frame(self, reason: str, error: str) -> None:
         """One frame that could not be decided."""

@@ -9,6 +9,10 @@ For a class with n ground truths, of which g was taken by a detection of confide
 The bands of a class tile .005, .02, .05, .1, .2, .3, .5, cut at its operating threshold, so that bands + blind =
 misses. Out of a device's reach are the blind ones and those whose detection lies below its `confidence_floor`.
 
+Where images have one label and a model answers with its top class (matching/classes_of_images.py), g is missed exactly
+when another class is the top one. Then no threshold is tried: the record says 0.5, which nothing but a top class
+exceeds as long as probabilities sum to 1; misses above it have a band of their own, up to 1.
+
 What is stated rather than computed: a class without a true detection has the threshold 0.5, as no threshold is better
 than another; recall without ground truths and precision without detections are None; the interval of a share of which
 nothing is known (no ground truth, or a single image) is 0 to 1.
@@ -17,6 +21,7 @@ nothing is known (no ground truth, or a single image) is 0 to 1.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -33,7 +38,7 @@ from tasks.core.bootstrap import (
     percentile_interval,
     ratio,
 )
-from tasks.core.entities import Band, ClassEvaluation, Evaluation, Interval, content_id
+from tasks.core.entities import Band, ClassEvaluation, Evaluation, Interval, Task, content_id
 from tasks.core.errors import DataError
 from tasks.core.matching import MATCHING_FLOOR, Booleans, Floats, Integers, MatchedDetections, Matches
 from tasks.core.settings import DEFAULT_THRESHOLD
@@ -48,6 +53,7 @@ def evaluate(
     class_names: Sequence[str],
     *,
     created_at: datetime,
+    task: Task = "detection",
     model_version: str = "",
     dataset_version: str = "",
     split: str = "",
@@ -62,19 +68,22 @@ def evaluate(
     """The evaluation of a model on labelled images: thresholds, recall, precision, bands and blind misses.
 
     clusters: camera x hour of every image. class_names: the project's class list. thresholds: the operating thresholds
-    in force, by class name; without them those of best F-beta are fitted. coco, ap50: figures from elsewhere that
-    belong into the record.
+    in force, by class name; without them those of best F-beta are fitted; where only the top class counts there are
+    none. task: what the model does. coco, ap50: figures from elsewhere that belong into the record.
 
     Intervals are 95% of a cluster bootstrap; all but the thresholds' own hold the thresholds fixed. The id follows
     from the content, `created_at` left out. Raises DataError where clusters or class names do not fit the matches.
     """
     _check_lengths(matches, clusters, class_names)
     bootstrap = cluster_bootstrap(clusters, replicates=replicates, seed=seed)
+    matches = _answers(matches)
     classes = {}
     counts = np.zeros((3, matches.images), np.int64)  # pooled over the classes
     for class_id, name in enumerate(class_names):
         of_class = _rows_of_class(matches, class_id)
-        if thresholds is None:
+        if matches.top_only:
+            threshold, interval = DEFAULT_THRESHOLD, (DEFAULT_THRESHOLD, DEFAULT_THRESHOLD)
+        elif thresholds is None:
             threshold = best_threshold(of_class, beta)
             interval = threshold_interval(of_class, bootstrap, beta)
         else:
@@ -92,6 +101,7 @@ def evaluate(
         dataset_version=dataset_version,
         split=split,
         created_at=created_at,
+        task=task,
         images=matches.images,
         clusters=bootstrap.clusters,
         bootstrap_unit=bootstrap.unit,
@@ -101,7 +111,7 @@ def evaluate(
         recall_interval=_share_interval(bootstrap, hits, truths) if truths.any() else None,
         precision=_share(hits, kept),
         coco=dict(coco or {}),
-        warnings=_warnings(bootstrap, classes, fitted=thresholds is None),
+        warnings=_warnings(bootstrap, classes, fitted=thresholds is None and not matches.top_only),
     )
     content = evaluation.model_dump_json(exclude={"evaluation", "created_at"})
     return evaluation.model_copy(update={"evaluation": content_id(content)})
@@ -117,14 +127,33 @@ def threshold_column(thresholds: Mapping[str, float], class_names: Sequence[str]
 
 def missed(matches: Matches, thresholds: Floats) -> Booleans:
     """(truths,) which ground truths are missed at `thresholds`, (classes,) by class id."""
-    found = matches.truths.confidence >= thresholds[matches.truths.class_id]  # never so for the blind ones, nan
-    return np.asarray(~found)
+    return ~_is_found(_answers(matches), thresholds[matches.truths.class_id])
 
 
 def out_of_reach(matches: Matches, thresholds: Floats, confidence_floor: float) -> Booleans:
     """(truths,) the misses that no rule on a device can see: blind, or taken by a detection below its floor."""
     seen = matches.truths.confidence >= confidence_floor
     return np.asarray(missed(matches, thresholds) & ~seen)
+
+
+def _is_found(matches: Matches, threshold: Floats | float) -> Booleans:
+    """(truths,) of `_answers`: threshold is of each of them, or of all."""
+    if matches.top_only:
+        return np.asarray(matches.truths.detection >= 0)
+    return np.asarray(matches.truths.confidence >= threshold)  # never so for the blind ones, nan
+
+
+def _answers(matches: Matches) -> Matches:
+    """Where only the top class counts, the others are no answers: ignored, and nothing that has found a ground truth.
+
+    The confidences of ground truths stay: they say in which band a miss lies.
+    """
+    if not matches.top_only:
+        return matches
+    is_top = np.append(matches.is_top, False)  # -1 picks the False
+    taker = np.where(is_top[matches.truths.detection], matches.truths.detection, -1)
+    detections = replace(matches.detections, is_ignored=matches.detections.is_ignored | ~matches.is_top)
+    return replace(matches, truths=replace(matches.truths, detection=taker), detections=detections)
 
 
 def misses_by_image(matches: Matches, thresholds: Floats) -> Integers:
@@ -206,6 +235,12 @@ def tile_bands(threshold: float) -> list[tuple[float, float]]:
     return list(pairwise(edges))
 
 
+def _bands_of_misses(confidence: Floats, threshold: float) -> list[tuple[float, float]]:
+    """`tile_bands`, and one above the threshold where a miss lies there because another class was the top one."""
+    above = [(threshold, 1.0)] if (confidence >= threshold).any() else []
+    return [*tile_bands(threshold), *above]
+
+
 def _class_evaluation(
     of_class: Matches,
     threshold: float,
@@ -216,9 +251,10 @@ def _class_evaluation(
 ) -> ClassEvaluation:
     truths = of_class.truths
     truths_by_image, hits, kept = _truths_hits_and_kept(of_class, threshold)
+    is_missed = ~_is_found(of_class, threshold)
     bands = []
-    for low, high in tile_bands(threshold):
-        lost = (truths.confidence >= low) & (truths.confidence < high)
+    for low, high in _bands_of_misses(truths.confidence[is_missed], threshold):
+        lost = is_missed & (truths.confidence >= low) & ((truths.confidence < high) | (high >= 1))
         lost_by_image = _by_image(of_class, truths.image[lost])
         bands.append(
             Band(
@@ -229,7 +265,6 @@ def _class_evaluation(
                 interval=_share_interval(bootstrap, lost_by_image, truths_by_image),
             )
         )
-    is_missed = ~(truths.confidence >= threshold)
     return ClassEvaluation(
         ground_truths=len(truths),
         threshold=threshold,
@@ -251,8 +286,8 @@ def _class_evaluation(
 def _truths_hits_and_kept(of_class: Matches, threshold: float) -> Integers:
     """(3, images): ground truths, those of them that are found, and detections at or above the threshold."""
     truths, detections = of_class.truths, _counted(of_class.detections)
-    hits = truths.image[truths.confidence >= threshold]
-    kept = detections.image[detections.confidence >= threshold]
+    hits = truths.image[_is_found(of_class, threshold)]
+    kept = detections.image[(detections.confidence >= threshold) | of_class.top_only]
     return np.stack([_by_image(of_class, image) for image in (truths.image, hits, kept)])
 
 
@@ -280,7 +315,11 @@ def _counted(detections: MatchedDetections) -> MatchedDetections:
 
 def _rows_of_class(matches: Matches, class_id: int) -> Matches:
     truths, detections = matches.truths, matches.detections
-    return Matches(matches.images, truths[truths.class_id == class_id], detections[detections.class_id == class_id])
+    return replace(
+        matches,
+        truths=truths[truths.class_id == class_id],
+        detections=detections[detections.class_id == class_id],
+    )
 
 
 # --- what a reader must know -----------------------------------------------------------------------------------------

@@ -134,6 +134,22 @@ class Letterbox:
         pad = (round((input_size[1] - resized[1]) / 2 - 0.1), round((input_size[0] - resized[0]) / 2 - 0.1))
         return cls(image_size, input_size, resized, (resized[1] / image_size[1], resized[0] / image_size[0]), pad)
 
+    @classmethod
+    def middle(cls, image_size: tuple[int, int], input_size: tuple[int, int]) -> Letterbox:
+        """Ultralytics' classifiers: nothing is padded, but the longer sides are cut off; `pad` is negative there.
+
+        After `classify_transforms` of ultralytics 8.4 (Resize and CenterCrop of torchvision): a square input is the
+        middle of the image scaled to fill it; for any other the image is stretched.
+        """
+        _largest_scale(image_size, input_size)  # refuses what has no pixels
+        resized = input_size
+        if input_size[0] == input_size[1]:
+            side, (height, width) = input_size[0], image_size
+            resized = (side, int(side * width / height)) if height <= width else (int(side * height / width), side)
+        scale = (resized[1] / image_size[1], resized[0] / image_size[0])
+        pad = (-round((resized[1] - input_size[1]) / 2), -round((resized[0] - input_size[0]) / 2))
+        return cls(image_size, input_size, resized, scale, pad)
+
     def to_image(self, xyxy: NDArray[Any]) -> NDArray[np.float32]:
         """Boxes (n, 4) of the model's input in pixels of the image, clipped to it; float32."""
         offset = np.array([*self.pad, *self.pad], np.float32)

@@ -15,6 +15,8 @@
       evaluations/{evaluation}/evaluation.json, matches.parquet, report.html, *.png
       suggestions/{suggestion}.json, {suggestion}-approved.json
       verdicts/{number:06d}.json
+      allocations/{number:06d}.json                          how the labels of a week were shared out
+      drift/{number:06d}.json                                what a look for drift found
       turns/{number:06d}.json                                what one central turn did and what it waits for
 
 Names come from outside (device configurations, batch prefixes), so each one is checked before it becomes a key.
@@ -129,6 +131,14 @@ def suggestion(suggestion_id: str) -> str:
 
 def verdict(number: int) -> str:
     return f"verdicts/{number:06d}.json"
+
+
+def allocation(number: int) -> str:
+    return f"allocations/{number:06d}.json"
+
+
+def drift(number: int) -> str:
+    return f"drift/{number:06d}.json"
 
 
 def turn(number: int) -> str:

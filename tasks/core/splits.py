@@ -51,6 +51,7 @@ class LabelledSample:
     batch_id: str
     revision: int
     image_key: str
+    probability_offered: float = 1.0
 
 
 def is_imported(sample: Sample) -> bool:
@@ -132,6 +133,7 @@ def build_entries(
             cluster=_cluster(item.sample, group),
             source_group=group,
             image_key=item.image_key,
+            probability_offered=item.probability_offered,
         )
         for item, split, group in zip(kept, splits, groups)
     ]

@@ -11,12 +11,14 @@ import numpy as np
 from tasks.adapters.report import CameTrue, LabelCounts, LoopStory, RoundStory, Thumbnail
 from tasks.core.bands import evaluate
 from tasks.core.entities import (
+    Alternative,
     Detection,
     Detections,
     Estimate,
     Evaluation,
     Forecast,
     LabelBox,
+    Reach,
     Rule,
     Suggestion,
     Verdict,
@@ -113,6 +115,38 @@ def suggested(rules=2, share=(0.6, 0.5, 0.7), at_random=(0.3, 0.2, 0.4)) -> Sugg
         diff=("sampling_strategies.random.traffic_percentage: 0.1 -> 0.02",),
         warnings=("no traffic log of this model version: the calibration images stand for the traffic",),
     )
+
+
+def beside(strategy="rules", warnings=()) -> Alternative:
+    """Another way to spend the budget."""
+    made = suggested()
+    rules = made.rules if strategy == "rules" else ()
+    return Alternative(
+        strategy=strategy, settings=made.settings, forecast=made.forecast, rules=rules, reach=REACH, warnings=warnings
+    )
+
+
+def by_expected_misses(**fields) -> Suggestion:
+    """A suggestion of expected misses, with rules beside it."""
+    made = suggested(0)
+    return made.model_copy(
+        update={
+            "strategy": "expected_misses",
+            "reach": REACH,
+            "alternatives": (beside(),),
+            "forecast": made.forecast.model_copy(update={"misses_collected": estimate(0.31, 0.2, 0.4)}),
+            **fields,
+        }
+    )
+
+
+REACH = (
+    Reach(low=None, high=None, misses=25, misses_an_image=0.1, misses_an_image_random=0.12),
+    Reach(low=0.005, high=0.02, misses=0, misses_an_image=0.0, misses_an_image_random=0.0),
+    Reach(low=0.02, high=0.05, misses=2, misses_an_image=0.01, misses_an_image_random=0.01),
+    Reach(low=0.05, high=0.1, misses=16, misses_an_image=0.41, misses_an_image_random=0.08),
+    Reach(low=0.1, high=0.44, misses=9, misses_an_image=0.16, misses_an_image_random=0.05),
+)
 
 
 def told(rounds=2) -> LoopStory:

@@ -145,7 +145,7 @@ def test_an_output_of_no_known_format_is_refused_with_its_shape(tmp_path, shape)
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"task": "segment"}, "task 'segment'"),
+        ({"task": "obb"}, "task 'obb'; detect, segment, pose, classify are supported"),
         ({"head": "RTDETRDecoder"}, "RT-DETR"),
         ({"args": {"nms": True}}, "without nms"),
     ],

@@ -18,7 +18,8 @@ from tasks.adapters.report.story import seconds_text
 from tasks.core.bands import evaluate
 from tasks.core.entities import Band, ClassEvaluation, Detections
 from tasks.core.matching import GroundTruths, ImageResult, match
-from tests.adapters.report_figures import CLASSES, MOMENT, estimate, fabricated, suggested, told
+from tasks.core.suggestion.track_record import FigureRecord
+from tests.adapters.report_figures import CLASSES, MOMENT, by_expected_misses, estimate, fabricated, suggested, told
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -118,6 +119,33 @@ def test_a_suggestion_is_not_praised_beyond_its_evidence(share, words):
     """Times as many only where the intervals are apart; else the sentence says that it is not certain, or no better."""
     assert words in sentences.suggestion_sentence(suggested(share=share))
     assert "drawn at random" in sentences.suggestion_sentence(suggested(rules=0))
+
+
+def test_a_suggestion_of_expected_misses_is_told_as_one():
+    """By its own name, with what it is worth against chance; an old one without a rule is a random draw."""
+    sentence = sentences.suggestion_sentence(by_expected_misses())
+    assert sentence.startswith("The frames with most expected misses and random draws would make up about 197 images")
+    assert "2.0 times as many" in sentence
+    assert "rule" not in sentence
+    assert "drawn at random" in sentences.suggestion_sentence(by_expected_misses(strategy="random"))
+
+
+def test_the_forecasts_of_all_ways_stand_beside_each_other():
+    """Each figure once, the suggested way first; a figure that another way has not is left empty."""
+    made = by_expected_misses()
+    rows = {row["name"]: row["texts"] for row in pages.forecast_rows(made)}
+    assert rows["images a day"] == ["197 (144 to 261)", "197 (144 to 261)"]
+    assert rows["share of all misses that would be collected"] == ["31% (20 to 40)", ""]
+
+
+def test_how_forecasts_came_true_is_on_the_page(tmp_path):
+    """Once for the whole run, with the score of the base rate; without a scored forecast there is no such table."""
+    records = (FigureRecord("share_with_miss", 4, 3, 0.41, 1.7), FigureRecord("images_a_day", 4, 4, 31.0))
+    page = report.loop_page(replace(told(), track_record=records), tmp_path / "page.html").read_text()
+    assert "How forecasts came true so far" in page
+    assert '<td class="strong">3 of 4</td><td>0.41</td><td>1.7</td>' in page
+    assert '<td class="strong">4 of 4</td><td>31</td><td></td>' in page
+    assert "How forecasts came true" not in report.loop_page(told(), tmp_path / "page.html").read_text()
 
 
 def test_durations_are_said_as_people_say_them():

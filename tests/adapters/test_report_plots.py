@@ -14,7 +14,7 @@ from tasks.adapters import report
 from tasks.adapters.report import plots, style
 from tasks.adapters.report.progress_plot import progress_plot
 from tasks.adapters.report.suggestion_plot import wilson
-from tests.adapters.report_figures import CLASSES, fabricated, suggested, told
+from tests.adapters.report_figures import CLASSES, beside, by_expected_misses, fabricated, suggested, told
 
 
 @pytest.fixture
@@ -104,6 +104,27 @@ def test_the_suggestion_plot_takes_any_number_of_rules(tmp_path, drawn, rules):
     written = [text for text, _ in texts]
     assert sum(bool(re.fullmatch(r"\d+ of \d+", text)) for text in written) == rules
     assert ("no rule beats a random draw" in written) == (rules == 0)
+
+
+@pytest.mark.parametrize("strategy", ["expected_misses", "random", "rules"])
+def test_the_suggestion_plot_shows_where_the_misses_are_and_every_way(tmp_path, drawn, strategy):
+    """Each band by its misses, what is out of a device's reach in words, and each way by its name and figures."""
+    evaluation, _ = fabricated()
+    rules = suggested(2).rules if strategy == "rules" else ()
+    other = beside("expected_misses" if strategy == "rules" else "rules")
+    made = by_expected_misses(strategy=strategy, rules=rules, alternatives=(other,))
+    report.suggestion_plot(made, evaluation, tmp_path / "suggestion.png")
+    texts = texts_of(drawn[-1])
+    width, height = drawn[-1].canvas.get_width_height()
+    assert all(box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1 for _, box in texts)
+    written = [text for text, _ in texts]
+    assert {"Where the 52 misses are", "25  (48%)", "16  (31%)"} <= set(written)
+    assert {"model saw nothing there", "2% to 5% sure: not kept", "model was 10% to 44% sure"} <= set(written)
+    assert {other.way, "at random"} <= set(written)
+    assert (made.way in written) is (strategy != "random" or made.way == "at random")
+    assert ("41" in written) is (strategy != "random")  # of a hundred chosen images
+    assert "8" in written  # of a hundred random ones
+    assert sum(bool(re.fullmatch(r"\d+ of \d+", text)) for text in written) == len(rules)
 
 
 def test_progress_needs_two_figures(tmp_path):

@@ -13,8 +13,8 @@ from pathlib import Path
 from tests.benchmarks import machine, results
 from tests.benchmarks.tables import Table
 
-NAMES = ("edge", "growth", "sampler", "matching", "bucket_outbox")
-DEMO = "demo"  # over an hour; only when it is asked for
+NAMES = ("edge", "growth", "sampler", "matching", "drift", "bucket_outbox")
+DEMO, YIELD = "demo", "yield"  # an hour and more, minutes; only when they are asked for
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
@@ -22,11 +22,16 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--only", action="append", choices=(*NAMES, DEMO), metavar="NAME", help=f"{', '.join(NAMES)} or {DEMO}"
+        "--only",
+        action="append",
+        choices=(*NAMES, DEMO, YIELD),
+        metavar="NAME",
+        help=f"{', '.join(NAMES)}, {YIELD} or {DEMO}",
     )
     parser.add_argument("--write", action="store_true", help=f"update {RESULTS.name}")
     parser.add_argument("--demo", action="store_true", help="play the demo's seeds, too: more than an hour")
     parser.add_argument("--seeds", default="100-119", help="of the demo")
+    parser.add_argument("--orders", type=int, default=200, help="of the yield bench")
     parser.add_argument("--keep", type=Path, help="file of the demo's finished seeds, to go on from")
     parser.add_argument(
         "--peer-inference", action="store_true", help="Roboflow's InferencePipeline, too: installed once, several GB"
@@ -41,7 +46,8 @@ def main() -> int:
             tables = list(told(run(name, given)))
         print(f"{watch}\n", flush=True)
         if given.write:
-            results.write(RESULTS, name, f"{machine.describe()}. {watch}", tables)
+            said = "No figure depends on the machine's speed." if name == YIELD else watch
+            results.write(RESULTS, name, f"{machine.describe()}. {said}", tables)
     return 0
 
 
@@ -50,6 +56,8 @@ def run(name: str, given: argparse.Namespace) -> Iterator[Table]:
     tables: Iterator[Table]
     if name == DEMO:
         tables = bench.tables(given.seeds, given.keep or bench.KEEP)
+    elif name == YIELD:
+        tables = bench.tables(given.orders)
     elif name == "edge":
         tables = bench.tables(bench.Options(peer_inference=given.peer_inference))
     else:

@@ -4,6 +4,7 @@ python -m tests.benchmarks.bench_sampler
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import numpy as np
@@ -14,9 +15,11 @@ from tasks.core.settings import (
     CloseToThreshold,
     DetectionsNumberBased,
     ExpectedMisses,
+    Novelty,
     RandomSampling,
     SamplingSettings,
     Strategy,
+    TrackGap,
 )
 from tasks.core.settings.sampling import MISS_BINS
 from tests.benchmarks.pairs import timed
@@ -32,6 +35,10 @@ EXPECTED_MISSES = ExpectedMisses(
     weights={name: (0.1,) * len(MISS_BINS) for name in CLASS_NAMES},
     images_a_day=200,
 )
+
+TRACK_GAP = TrackGap(name="gap", type="track_gap", gap_frames=3, minimum_iou=0.5, probability=0.1)
+NOVELTY = Novelty(name="odd", type="novelty", minimum_distance=0.5, probability=0.01)
+DIMENSIONS = 256  # of an embedding
 
 
 def tables() -> Iterator[Table]:
@@ -50,6 +57,11 @@ def tables() -> Iterator[Table]:
     ]
     misses = [f"{microseconds(settings_of(9, EXPECTED_MISSES), observations[n]):.1f}" for n in DETECTIONS]
     rows.append(("9 strategies and expected misses", *misses))
+    gaps = [f"{microseconds(settings_of(9, TRACK_GAP), observations[n]):.1f}" for n in DETECTIONS]
+    rows.append(("9 strategies and gaps in tracks", *gaps))
+    embedded = {n: with_embeddings(observations[n]) for n in DETECTIONS}
+    novelty = [f"{microseconds(settings_of(9, NOVELTY), embedded[n]):.1f}" for n in DETECTIONS]
+    rows.append((f"9 strategies and novelty, {DIMENSIONS} dimensions", *novelty))
     worst = taken[10, 300]
     yield Table(
         "Sampler: microseconds a frame",
@@ -87,6 +99,11 @@ def settings_of(strategies: int, *more: Strategy) -> SamplingSettings:
             classes = CLASS_NAMES[:2] if i % 3 == 1 else None
             chosen.append(CloseToThreshold(name=name, type="close_to_threshold", selected_class_names=classes, **band))
     return SamplingSettings(sampling_strategies=(*chosen, *more), traffic_log_rate=0.1)
+
+
+def with_embeddings(observations: list[Observation]) -> list[Observation]:
+    random = np.random.default_rng(1)
+    return [replace(one, embedding=random.normal(size=DIMENSIONS).astype(np.float32)) for one in observations]
 
 
 def frames_of(detections: int) -> list[Observation]:

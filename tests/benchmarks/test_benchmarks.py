@@ -121,7 +121,7 @@ def test_a_demo_that_came_to_no_second_round_has_dashes(tmp_path):
     assert table.rows[-1][-1] == "10"
 
 
-@pytest.mark.parametrize("name", [*command_line.NAMES, command_line.DEMO])
+@pytest.mark.parametrize("name", [*command_line.NAMES, command_line.DEMO, command_line.YIELD])
 def test_every_benchmark_that_is_named_is_there(name):
     """`--only NAME` finds a module with tables, and RESULTS.md has a place for it."""
     assert (Path(bench_demo.__file__).parent / f"bench_{name}.py").exists()

@@ -240,7 +240,7 @@ def test_explain_says_what_was_expected_and_what_was_asked():
     frames = [(0, [("car", 0.2)]), (0, [("car", 0.4)]), (0, [("car", 0.4), ("car", 0.2)])]
     below, tie, above = explain(frames, strategy)
     assert "'misses' expects 0.23 misses, not above 0.41, and its exploration drew 0." in below["reason"]
-    assert tie["reason"].startswith("draw lost: 'misses' matched and drew 0.")
+    assert tie["reason"].startswith("draw lost: 'misses' expects 0.41 misses, equal to 0.41 and drew 0.")
     assert tie["reason"].endswith("not below 0.25")
     assert above["reason"].startswith("kept by 'misses' for batch 'batch': it expects 0.64 misses, above 0.41 and drew")
     assert above["probability"] == 1.0
@@ -262,4 +262,4 @@ def test_a_reason_asked_for_later_is_that_of_its_time():
     first = Sampler(settings_of(limited))
     early = [first.decide(frame(n, seconds=n)) for n in range(3)][-1]
     first.with_settings(settings_of(RANDOM))
-    assert early.reason == "no credit: 'rnd' hourly 2 of 2"
+    assert early.reason == "no credit: 'rnd' hourly 2 of 2 in 2026-01-05T12"

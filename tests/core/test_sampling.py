@@ -178,7 +178,7 @@ def test_new_settings_go_on_counting_where_the_old_ones_were():
     assert all(old.decide(frame(n, seen(0.4, class_id=n), image_hash=picture)).kept for n in range(3))
     lowered = settings_of({**HARD, "limits": [{"type": "hourly", "value": 3}]}, duplicates={"enabled": True})
     new = old.with_settings(lowered)
-    assert new.decide(frame(9)).reason == "no credit: 'hard' hourly 3 of 3"
+    assert new.decide(frame(9)).reason == "no credit: 'hard' hourly 3 of 3 in 2026-01-05T12"
     assert new.decide(frame(9, seen(0.4), image_hash=picture)).outcome == "near-duplicate"
     assert (new.seed, new.device) == (5, "pi")
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from tasks.core.bands import evaluate
 from tasks.core.matching import match
 from tasks.core.suggestion.evidence import calibration_set
-from tasks.core.suggestion.forecast import cross_fit
 from tasks.core.suggestion.rules import (
     CandidateRule,
     Candidates,
@@ -18,6 +17,7 @@ from tasks.core.suggestion.rules import (
     draw_probability,
     match_rules,
 )
+from tasks.core.suggestion.scores import cross_fit
 from tests.core.suggestion_yard import ALARM, EASY, HARD, NAMES, NOW, image, worlds
 
 

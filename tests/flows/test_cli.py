@@ -125,6 +125,38 @@ def test_evaluate_and_suggest_lead_from_coco_files_to_settings_that_explain_obey
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+def test_suggest_chooses_as_it_is_told_and_refuses_what_it_cannot_mean(tmp_path):
+    """Expected misses and rules beside each other in one table; a mixed log and a budget of nothing are one line."""
+    truth, seen = coco_pair(tmp_path)
+    out, settings = tmp_path / "evaluation", tmp_path / "S.json"
+    done = edgeloop("evaluate", "--ground-truth", truth, "--predictions", seen, "--out", out, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    def suggest(budget, *options):
+        common = ("suggest", "--evaluation", out, "--frames", 5000, "--out", settings, "--budget", budget)
+        return edgeloop(*common, *options, cwd=tmp_path)
+
+    done = suggest(100, "--strategy", "random")
+    assert done.returncode == 0, done.stderr
+    assert "| forecast | at random |" in done.stdout
+    (strategy,) = json.loads(settings.read_text())["sampling_strategies"]
+    assert (strategy["type"], strategy["traffic_percentage"]) == ("random", 0.02)
+
+    record = {"camera": "gate", "captured_at": "2026-01-01T00:00:00Z", "rate": 1, "class_names": [], "confidences": []}
+    mixed = "".join(json.dumps(record | {"model_version": version}) + "\n" for version in ("a", "b"))
+    log = write(tmp_path / "traffic.jsonl", mixed)
+    for budget, options, words in (
+        (0, (), "a budget of 0"),
+        (100, ("--strategy", "entropy"), "expected_misses, rules, random"),
+        (100, ("--traffic", log), "of 2 models"),
+    ):
+        done = suggest(budget, *options)
+        assert done.returncode == 2
+        assert words in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
 def test_collect_keeps_what_its_settings_say_without_a_model(tmp_path):
     """With the stub and everything at random, each readable image of a folder is kept; a corrupt one is counted."""
     folder = images(tmp_path / "images")

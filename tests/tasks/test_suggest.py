@@ -1,4 +1,4 @@
-"""Suggest: what goes into a suggestion, who may let it out, and what its forecast has come to, counted by hand."""
+"""Suggest: what goes into a suggestion, and who may let it out."""
 
 import gzip
 import json
@@ -7,201 +7,34 @@ from datetime import timedelta
 import pytest
 
 from tasks.adapters.bucket import Bucket
-from tasks.adapters.manifest import manifest_bytes
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import (
-    STUB,
-    DatasetEntry,
-    DatasetVersion,
-    DeviceStatus,
-    Estimate,
-    Forecast,
-    Release,
-    Suggestion,
-    TrafficRecord,
-)
+from tasks.core.entities import STUB, DeviceStatus, Release, Suggestion, TrafficRecord
 from tasks.core.errors import EdgeloopError, ObjectMissing, RecordInvalid, SettingsError
-from tasks.core.settings import CloseToThreshold, RandomSampling, SamplingSettings
+from tasks.core.settings.project import DEFAULT_STRATEGY
 from tasks.evaluate import evaluate_files, evaluate_split
 from tasks.suggest import (
     approve,
     approved_suggestion,
-    days_of,
     devices_of_group,
     make_suggestion,
-    miss_figures,
     read_traffic,
-    score_forecast,
     settings_in_force,
     suggest_from_files,
     traffic_from_file,
 )
 from tests.adapters.signing import publish
-from tests.tasks.stages import MODEL, NOON, a_batch, a_labelled_month, a_model, a_project, a_sample, box, label, seen
+from tests.tasks.stages import MODEL, NOON, a_labelled_month, a_model, a_project
 from tests.tasks.test_evaluate import coco_files
+from tests.tasks.test_suggest_scores import a_suggestion
 
-suggest, score = make_suggestion.fn, score_forecast.fn
+suggest = make_suggestion.fn
 OLDER = "fedcba9876543210"
 
 
 @pytest.fixture
 def project(tmp_path):
     return a_project(tmp_path)
-
-
-# --- what came true --------------------------------------------------------------------------------------------------
-
-
-def an_entry(sample, *boxes, **fields) -> DatasetEntry:
-    known = {"batch_id": "today", "revision": 1, "split": "train", "cluster": "c", "image_key": "k"}
-    return DatasetEntry(**{**known, **fields}, sample=sample, label=label(sample, *boxes))
-
-
-HIT, LOW, MISSED = box("car", 10, 10), box("car", 36, 20), box("truck", 0, 28)
-SEES_HIT = (seen("car", 0.9, HIT.xyxy),)
-SEES_BOTH = (*SEES_HIT, seen("car", 0.3, LOW.xyxy))
-
-
-@pytest.mark.parametrize(
-    ("images", "expected"),
-    [
-        # One car below the threshold; a car and a truck never seen; a false alarm in an empty image.
-        ([(SEES_BOTH, [HIT, LOW]), ((), [HIT, MISSED]), (SEES_HIT, [])], (2 / 3, 3 / 3, 3 / 4)),
-        ([(SEES_HIT, [HIT])], (0, 0, 0)),
-        ([((seen("car", 0.5, HIT.xyxy),), [HIT])], (0, 0, 0)),  # at the threshold is found
-        ([((seen("car", 0.499, HIT.xyxy),), [HIT])], (1, 1, 1)),
-        ([((seen("truck", 0.39, MISSED.xyxy),), [MISSED])], (1, 1, 1)),  # the truck's own threshold is 0.4
-        ([((seen("truck", 0.41, MISSED.xyxy),), [MISSED])], (0, 0, 0)),
-        ([((seen("truck", 0.9, HIT.xyxy),), [HIT])], (1, 1, 1)),  # another class finds nothing
-        ([((seen("car", 0.9, (20, 10, 40, 30)),), [HIT])], (1, 1, 1)),  # IoU 1/3 is no hit
-        ([(SEES_BOTH, [HIT, HIT])], (1, 1, 1 / 2)),  # one detection finds one object
-        ([((), [])], (0, 0, 0)),
-        ([((), [HIT.model_copy(update={"crowd": True})])], (0, 0, 0)),
-        ([((), [HIT.model_copy(update={"class_name": "bus"})])], (0, 0, 0)),  # the project no longer has it
-    ],
-)
-def test_misses_are_counted_as_by_hand(images, expected):
-    """Share of images with a miss, misses an image, misses a box, at the thresholds that devices obeyed."""
-    entries = [an_entry(a_sample(n, detections=d), *boxes) for n, (d, boxes) in enumerate(images)]
-    figures = miss_figures(entries, {"car": 0.5, "truck": 0.4}, ("car", "truck"))
-    assert tuple(figures.values()) == pytest.approx(expected)
-    assert list(figures) == ["share_with_miss", "misses_an_image", "misses_a_box"]
-
-
-def test_images_that_cannot_be_matched_are_left_out():
-    """A coordinate that is no number, a label without area: the other images count, and no image gives no figure."""
-    nan = a_sample(0, detections=(seen("car", 0.9, (float("nan"), 1, 5, 5)),))
-    flat = an_entry(a_sample(1), HIT.model_copy(update={"xyxy": (1.0, 1.0, 1.0, 5.0)}))
-    good = an_entry(a_sample(2, detections=()), HIT)
-    assert miss_figures([an_entry(nan, HIT), flat, good], {}, ("car",))["misses_an_image"] == 1
-    assert miss_figures([an_entry(nan, HIT), flat], {}, ("car",)) == {}
-    assert miss_figures([], {}, ("car",)) == {}
-
-
-def at(day: float, number: int = 0, **fields):
-    return a_sample(number, captured_at=NOON + timedelta(days=day), **fields)
-
-
-@pytest.mark.parametrize(
-    ("samples", "days"),
-    [
-        ([], 0),
-        ([at(3)], 0),
-        ([at(3), at(3)], 0),
-        ([at(0), at(1)], 2),  # one a day
-        ([at(0), at(1), at(2)], 3),
-        ([at(2), at(0), at(0.5)], 3),  # three in two days and a gap
-        ([at(0), at(1), at(-9000, clock_suspect=True)], 3),  # its clock says nothing, but it was collected
-        ([at(0), at(-9000, clock_suspect=True)], 0),
-    ],
-)
-def test_the_time_that_samples_took_includes_a_gap_for_each(samples, days):
-    """n samples stand for n mean gaps, so that a steady rate is told as it is however few they are."""
-    assert days_of(samples) == pytest.approx(days)
-
-
-def estimates(value=1.0) -> Forecast:
-    return Forecast(
-        **dict.fromkeys(Forecast.model_fields.keys() - {"schema_version"}, Estimate(value=value, low=0, high=2))
-    )
-
-
-def a_suggestion(project, **fields) -> Suggestion:
-    """A suggestion of one rule and exploration, in the bucket."""
-    rule = CloseToThreshold(name="rule-1", type="close_to_threshold", threshold=0.3, epsilon=0.1, probability=0.5)
-    explore = RandomSampling(name="exploration", type="random", traffic_percentage=0.01)
-    settings = SamplingSettings(
-        sampling_strategies=(explore, rule), thresholds={"car": 0.5, "truck": 0.4}, model_digest=MODEL, **fields
-    )
-    made = Suggestion(
-        suggestion="5" * 16, created_at=NOON, model_version=MODEL, evaluation="e" * 16, budget_images_a_day=10,
-        frames_a_day=100, probability=0.5, rules=(), settings=settings, forecast=estimates(),
-    )  # fmt: skip
-    Central(project).bucket.write_record(layout.suggestion(made.suggestion), made)
-    return made
-
-
-def a_collected_dataset(project) -> str:
-    """Release 2 collected eight samples in four days, two of which nobody has labelled; release 1 another one.
-
-    By the rule: 2 with a miss and 1 without. At random: 1 with two misses, 2 without, one of them by the rule too.
-    """
-    kinds = [
-        (("rule-1",), False, SEES_BOTH, [HIT, LOW]),
-        (("rule-1",), False, (), [HIT]),
-        (("exploration",), True, (), [HIT, MISSED]),
-        (("exploration",), True, SEES_HIT, [HIT]),
-        (("exploration", "rule-1"), True, SEES_HIT, [HIT]),
-        (("other",), False, (), [HIT]),
-        (("rule-1",), False, (), None),
-        (("exploration",), True, (), None),
-    ]
-    samples = [
-        a_sample(n, captured_at=NOON + timedelta(hours=12 * n), matched=matched, strategy=matched[0],
-                 random_slice=random, detections=detections, settings_version="all/2")
-        for n, (matched, random, detections, _) in enumerate(kinds)
-    ]  # fmt: skip
-    before = a_sample(99, settings_version="all/1", matched=("rule-1",), captured_at=NOON - timedelta(days=30))
-    batch = a_batch(project, (), samples=(before, *samples))
-    entries = [an_entry(s, *kind[3]) for s, kind in zip(samples, kinds) if kind[3] is not None]
-    entries.append(an_entry(before, HIT))
-    version = "d" * 16
-    bucket = Central(project).bucket
-    bucket.put(layout.manifest(version), manifest_bytes(entries))
-    record = DatasetVersion(dataset_version=version, created_at=NOON, class_names=project.classes, fingerprint="f",
-                            counts={}, boxes={}, batches={batch.batch_id: 1})  # fmt: skip
-    bucket.write_record(layout.dataset(version), record)
-    return version
-
-
-def test_a_forecast_is_scored_by_its_own_names(project):
-    """Rates from all that was collected, misses from what was labelled, under that release alone, by hand."""
-    made = a_suggestion(project)
-    found = score(project, made.suggestion, 2, a_collected_dataset(project))
-    assert found == pytest.approx(
-        {
-            "images_a_day": 8 / 4,
-            "images_a_day_random": 4 / 4,
-            "share_with_miss": 2 / 3,
-            "misses_an_image": 2 / 3,
-            "misses_a_box": 2 / 4,
-            "share_with_miss_random": 1 / 3,
-            "misses_an_image_random": 2 / 3,
-            "misses_a_box_random": 2 / 4,
-        }
-    )
-    shared = set(found) & set(Forecast.model_fields)
-    assert shared == {"images_a_day", "images_a_day_random", "share_with_miss", "share_with_miss_random",
-                      "misses_an_image", "misses_a_box"}  # fmt: skip
-
-
-def test_without_predictions_only_rates_are_scored(project):
-    """Without detections there is nothing to count misses in; a release that collected nothing has no score."""
-    made = a_suggestion(project, persist_predictions=False)
-    version = a_collected_dataset(project)
-    assert set(score(project, made.suggestion, 2, version)) == {"images_a_day", "images_a_day_random"}
-    assert score(project, made.suggestion, 7, version) == {}
 
 
 # --- traffic ---------------------------------------------------------------------------------------------------------
@@ -289,10 +122,13 @@ def test_devices_are_those_that_obey_the_projects_releases(project):
     for device, group in (("edge-1", "all"), ("edge-2", "all"), ("lab", "test")):
         report(project, device, group)
     bucket = Central(project).bucket
+    ahead = DeviceStatus(device="edge-3", group="all", reported_at=NOON, started_at=NOON).model_dump(mode="json")
+    ahead |= {"schema_version": ahead["schema_version"] + 1, "mood": "sunny"}  # of a device one version ahead
+    bucket.put(layout.device_status("edge-3"), json.dumps(ahead).encode())
     bucket.put(layout.device_status("broken"), b"{")
     bucket.put(layout.sample_image("import-photos", NOON, "0" * 20), b"x")
     bucket.put("devices/README.txt", b"x")
-    assert devices_of_group(Central(project)) == ["edge-1", "edge-2"]
+    assert devices_of_group(Central(project)) == ["edge-1", "edge-2", "edge-3"]
 
 
 def test_the_settings_in_force_are_those_of_the_newest_release(project):
@@ -319,6 +155,34 @@ def test_a_suggestion_is_stored_with_what_it_was_made_from(project, tmp_path):
     assert not any("traffic" in line for line in made.warnings)
     assert made.forecast.misses_blind.value == 1
     assert suggest(project, model, evaluation.evaluation).suggestion == made.suggestion
+
+
+def test_a_project_says_how_suggestions_choose(project, tmp_path):
+    """By expected misses, shared by the group's devices, where the project says so; the other ways stand beside it."""
+    dataset, model = a_labelled_month(project), a_model(project, tmp_path)
+    evaluation = evaluate_split.fn(project, model, dataset.dataset_version, "calibration")
+    for device in ("edge-1", "edge-2"):
+        report(project, device)
+    made = {
+        way: suggest(project.model_copy(update={"suggested_strategy": way}), model, evaluation.evaluation)
+        for way in ("expected_misses", "rules", "random")
+    }
+    for way, suggestion in made.items():
+        assert suggestion.strategy in (way, "random")
+        assert Central(project).bucket.read_record(layout.suggestion(suggestion.suggestion), Suggestion) == suggestion
+        misses = suggestion.settings.expected_misses
+        assert misses is None or misses.images_a_day == project.budget_images_a_day / 2
+    assert made["random"].settings.expected_misses is None
+    assert suggest(project, model, evaluation.evaluation).suggestion == made[DEFAULT_STRATEGY].suggestion
+
+
+def test_a_way_to_choose_that_there_is_not_is_refused(tmp_path):
+    """With the ones that there are."""
+    out = tmp_path / "out"
+    evaluate_files(*coco_files(tmp_path), out)
+    with pytest.raises(SettingsError, match="expected_misses, rules, random"):
+        suggest_from_files(out, 10, 100, None, strategy="entropy")
+    assert suggest_from_files(out, 10, 100, None, strategy="random").strategy == "random"
 
 
 @pytest.mark.parametrize("damage", ["nothing", "no folder", "text", "empty", "parquet", "another"])

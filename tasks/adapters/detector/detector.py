@@ -11,25 +11,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.adapters.detector.classes import ClassMap, map_classes, named_classes
+from tasks.adapters.detector.embedding import check_embedding
 from tasks.adapters.detector.formats import Candidates, ModelFormat, recognise
 from tasks.adapters.detector.loaded import LoadedModel, Prepared
 from tasks.adapters.detector.model_file import ModelFile, read_model
 from tasks.adapters.detector.preprocessing import frame_size
+from tasks.adapters.detector.tasks import Beside, keypoints_in_image, masks_in_image
 from tasks.core.boxes import Letterbox, confidence_order, nms
 from tasks.core.entities import STUB, Detections
 from tasks.core.errors import ModelError, SettingsError
+from tasks.core.masks import Mask
 
+_NOTHING_BESIDE = Beside()
 _MODEL_VERSION_DIGITS = 16
 _SCORE_TOLERANCE = 1e-3  # rounding may lift a score above 1 by less than this
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorSettings:
-    """What a detector keeps: the confidence floor, the IoU of NMS, and the most detections a frame."""
+    """What a detector keeps: the confidence floor, the IoU of NMS, the most detections a frame, and whether masks.
+
+    `masks` is for models of segmentation, and is not exchanged between two frames.
+    """
 
     confidence_floor: float = 0.05
     nms_iou: float = 0.6
     max_detections: int = 300
+    masks: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.confidence_floor <= 1:
@@ -46,10 +54,10 @@ class Detector:
     model_version: 16 hex of the file's sha256, or "stub". class_names: what the class ids of its Detections mean.
     surplus_classes: the model's classes that the project lacks, ignored. missing_classes: the project's classes that
     the model cannot see. image_size: (height, width) of the model's input. format: ultralytics, ultralytics-nms-free,
-    yolox or stub. settings: may be exchanged between two frames. batch: frames that `run_batch` runs at once at most.
-    provider: what computes. passed_over: why it is none of the providers that were wanted more. Equal frames give equal
-    Detections. Threads may share a detector, and the steps of a frame, `prepare`, `run` and `detect_prepared`, may each
-    be done by another one.
+    ultralytics-classify, yolox or stub. task: what the model does, as `Detections.task` says it. settings: may be
+    exchanged between two frames. batch: frames that `run_batch` runs at once at most. provider: what computes.
+    passed_over: why it is none of the providers that were wanted more. Equal frames give equal Detections. Threads may
+    share a detector, and the steps of a frame, `prepare`, `run` and `detect_prepared`, may each be done by another one.
     """
 
     def __init__(
@@ -58,7 +66,10 @@ class Detector:
         format_: ModelFormat | None,
         classes: ClassMap,
         settings: DetectorSettings,
+        beside: Beside = _NOTHING_BESIDE,
+        embeds: bool = False,
     ) -> None:
+        """embeds: what is prepared and detected in then has the model's embedding, too."""
         self.settings = settings
         self.class_names = classes.class_names
         self.surplus_classes = classes.surplus
@@ -67,11 +78,13 @@ class Detector:
         self.model_version = file.sha256[:_MODEL_VERSION_DIGITS] if file else STUB
         self.format = format_.name if format_ else STUB
         self.image_size = file.image_size if file else (0, 0)
-        self.batch = file.batch if file else 1
+        self.task = beside.task
+        self.batch = file.batch if file and not (settings.masks and file.prototypes) else 1
         self.provider = file.provider if file else ""
         self.passed_over = file.passed_over if file else ()
         self._classes = classes
-        self._model = LoadedModel(file, format_) if file and format_ else None
+        self._beside = beside
+        self._model = LoadedModel(file, format_, settings.masks, embeds) if file and format_ else None
 
     @property
     def is_stub(self) -> bool:
@@ -104,7 +117,9 @@ class Detector:
         """
         if self._model is None:
             return Detections.empty(self.class_names)
-        detections = self.decode(self.run(prepared), prepared.letterbox)
+        output = self.run(prepared)
+        detections = self.decode(output, prepared.letterbox, self._model.prototypes(prepared))
+        self._model.note_embedding(prepared)
         self._model.give_back(prepared)
         return detections
 
@@ -122,13 +137,18 @@ class Detector:
         """
         self._loaded.run_batch(prepared)
 
-    def decode(self, output: NDArray[np.float32], letterbox: Letterbox) -> Detections:
-        """The model's output as Detections in the frame's pixels. Raises ModelError for what is none."""
+    def decode(
+        self, output: NDArray[np.float32], letterbox: Letterbox, prototypes: NDArray[np.float32] | None = None
+    ) -> Detections:
+        """The model's output as Detections in the frame's pixels. Raises ModelError for what is none.
+
+        prototypes: (m, height, width) of which masks are made.
+        """
         format_, settings = self._loaded.format, self.settings
         _check_finite(output, self._loaded.file.where)
         candidates = self._of_the_project(format_.decode(output, settings.confidence_floor))
         if not len(candidates.confidence):  # most frames of most cameras
-            return Detections.empty(self.class_names)
+            return Detections.empty(self.class_names, self.task)
         _check(candidates, self._loaded.file.where)
         columns = (candidates.xyxy, candidates.confidence, candidates.class_id)
         if format_.needs_nms:
@@ -137,7 +157,8 @@ class Detector:
             kept = candidates[confidence_order(*columns)[: settings.max_detections]]
         xyxy = letterbox.to_image(kept.xyxy)
         confidence = np.minimum(kept.confidence, np.float32(1))
-        detections = Detections(xyxy, confidence, kept.class_id, self.class_names)
+        shapes = self._shapes(kept, xyxy, letterbox, prototypes)
+        detections = Detections(xyxy, confidence, kept.class_id, self.class_names, self.task, *shapes)
         has_area = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
         return detections if has_area.all() else detections[has_area]
 
@@ -178,8 +199,22 @@ class Detector:
     def _of_the_project(self, candidates: Candidates) -> Candidates:
         """Model class ids to the project's; candidates of surplus classes are left out."""
         class_id = self._classes.project_ids[candidates.class_id]
-        mapped = Candidates(candidates.xyxy, candidates.confidence, class_id)
+        mapped = Candidates(candidates.xyxy, candidates.confidence, class_id, candidates.beside)
         return mapped if self._classes.keeps_all else mapped[class_id >= 0]
+
+    def _shapes(
+        self,
+        kept: Candidates,
+        xyxy: NDArray[np.float32],
+        letterbox: Letterbox,
+        prototypes: NDArray[np.float32] | None,
+    ) -> tuple[tuple[Mask, ...] | None, NDArray[np.float32] | None]:
+        """Masks and keypoints, where the model has them."""
+        if kept.beside is None:
+            return None, None
+        if self._beside.keypoints is not None:
+            return None, keypoints_in_image(kept.beside, self._beside.keypoints, letterbox)
+        return None if prototypes is None else masks_in_image(prototypes, kept.beside, xyxy, letterbox), None
 
 
 def _check_finite(output: NDArray[np.float32], where: str) -> None:
@@ -211,6 +246,8 @@ def open_detector(
     max_detections: int = 300,
     providers: Sequence[str] = ("cpu",),
     batch: int = 1,
+    masks: bool = False,
+    embedding: str = "",
 ) -> Detector:
     """Open a model, or "stub" for none.
 
@@ -218,15 +255,21 @@ def open_detector(
     names of a file that has no metadata, "coco80" or the names in order; ignored where the file names them itself.
     threads: of ONNX Runtime, 0 for its own choice. providers: execution providers in the order in which they are
     wanted; the first that is there computes. batch: frames that are to be run at once at most, where the model can.
+    masks: Detections of a model for segmentation carry them; its frames are then run one by one.
+    embedding: the name of an output with pooled features, which `Prepared.embedding` then has.
 
     Raises ModelError, ClassesDoNotOverlap when no class is in both, and SettingsError when no provider is there.
     """
-    settings = DetectorSettings(confidence_floor, nms_iou, max_detections)
+    settings = DetectorSettings(confidence_floor, nms_iou, max_detections, masks)
     if model == STUB:
         return Detector(None, None, _stub_classes(project_classes), settings)
-    file = read_model(model, threads, providers, batch)
-    format_, names = recognise(file, named_classes(model_classes))
-    return Detector(file, format_, map_classes(names, project_classes, file.where), settings)
+    file = read_model(model, threads, providers, batch, embedding)
+    if embedding:
+        check_embedding(file, embedding)
+    format_, names, beside = recognise(file, named_classes(model_classes))
+    return Detector(
+        file, format_, map_classes(names, project_classes, file.where), settings, beside, embeds=bool(embedding)
+    )
 
 
 def _stub_classes(project_classes: Sequence[str] | None) -> ClassMap:

@@ -23,12 +23,31 @@ from tasks.adapters.detector.providers import Configured, Opened, open_on_first
 from tasks.core.errors import ModelError
 
 _TYPES: dict[str, type[np.floating[Any]]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+EMBEDDING = "embedding"  # the usual name of the output with pooled features
 _MAXIMUM_SIDE = 8192  # pixels; a larger input is a mistake or an attack on the memory
 
 
 @dataclass(frozen=True, slots=True)
+class Prototypes:
+    """The second output of a model for segmentation: (1, m, height, width), of which masks are sums."""
+
+    name: str
+    type: type[np.floating[Any]]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """A further output with the pooled features of an image. shape: as it really comes out for one image."""
+
+    name: str
+    type: type[np.floating[Any]]
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A loaded model with one image input and one output.
+    """A loaded model with one image input and one output; one for segmentation has prototypes of masks, too.
 
     image_size: (height, width) of the input. output_shape: as it really comes out for one image, batch included.
     batch: how many images it is run on at once at most. provider: what computes; passed_over: why it is none of those
@@ -50,15 +69,25 @@ class ModelFile:
     passed_over: tuple[str, ...]
     names: tuple[str, ...] | None
     metadata: Mapping[str, Any]
+    prototypes: Prototypes | None = None
+    embedding: Embedding | None = None
     run_options: ort.RunOptions = field(default_factory=ort.RunOptions)
 
 
-def read_model(path: str | Path, threads: int = 0, providers: Sequence[str] = ("cpu",), batch: int = 1) -> ModelFile:
+def read_model(
+    path: str | Path,
+    threads: int = 0,
+    providers: Sequence[str] = ("cpu",),
+    batch: int = 1,
+    embedding: str = "",
+    wanted: str = "",
+) -> ModelFile:
     """Read, check and load a model, and run it once on a grey image.
 
     threads: of ONNX Runtime within one run; 0 leaves the choice to it. providers: in the order in which they are
-    wanted. batch: images at once that are wanted; a model that takes one at a time is run on one. Raises ModelError,
-    one line, and SettingsError when none of the providers is there.
+    wanted. batch: images at once that are wanted; a model that takes one at a time is run on one. embedding: the
+    name of an output that is set aside, beside the usual one. wanted: the only output that matters, where it has it.
+    Raises ModelError, one line, and SettingsError when none of the providers is there.
     """
     where = str(path)
     content = _read(Path(path))
@@ -66,11 +95,12 @@ def read_model(path: str | Path, threads: int = 0, providers: Sequence[str] = ("
     session = opened.session
     metadata = _literals(session.get_modelmeta().custom_metadata_map)
     image_input = _only(session.get_inputs(), "input", where)
-    output = _only(session.get_outputs(), "output", where)
+    nodes, of_embedding = _set_aside(session.get_outputs(), {embedding or EMBEDDING}, wanted)
+    output, of_masks = _outputs(nodes, metadata, where)
     input_type, image_size = _image_input(image_input, metadata, where)
     grey: NDArray[Any] = np.full((1, 3, *image_size), 0.5, input_type)
-    if output.type not in _TYPES:
-        raise ModelError(f"{where}: the output {output.name!r} is {output.type}, not floats: pass a detector")
+    names = [node.name for node in (output, *of_masks, *of_embedding)]
+    shapes = _trial_run(session, image_input.name, grey, names, where)
     return ModelFile(
         where=where,
         sha256=hashlib.sha256(content).hexdigest(),
@@ -80,12 +110,14 @@ def read_model(path: str | Path, threads: int = 0, providers: Sequence[str] = ("
         image_size=image_size,
         output_name=output.name,
         output_type=_TYPES[output.type],
-        output_shape=(shape := _trial_run(session, image_input.name, grey, where)),
-        batch=_largest_batch(session, image_input, grey, shape, batch),
+        output_shape=shapes[0],
+        batch=_largest_batch(session, image_input, grey, output.name, shapes[0], batch),
         provider=opened.provider,
         passed_over=opened.passed_over,
         names=_class_names(metadata, where),
         metadata=metadata,
+        prototypes=_prototypes(of_masks, shapes[1:], where),
+        embedding=Embedding(names[-1], _TYPES[of_embedding[0].type], shapes[-1]) if of_embedding else None,
     )
 
 
@@ -148,6 +180,35 @@ def _only(nodes: list[Any], what: str, where: str) -> Any:
     return nodes[0]
 
 
+def _set_aside(outputs: list[Any], embeddings: set[str], wanted: str) -> tuple[list[Any], list[Any]]:
+    """The outputs that are read, and the one that is the embedding, where it is there and of floats."""
+    if wanted:
+        return [node for node in outputs if node.name == wanted] or outputs, []
+    aside = [node for node in outputs if node.name in embeddings and node.type in _TYPES and len(outputs) > 1]
+    return [node for node in outputs if node not in aside], aside
+
+
+def _outputs(outputs: list[Any], metadata: Mapping[str, Any], where: str) -> tuple[Any, list[Any]]:
+    """The output with the boxes, and of a model for segmentation that with the prototypes of masks."""
+    several = metadata.get("task") == "segment" and len(outputs) == 2
+    output = outputs[0] if several else _only(outputs, "output", where)
+    for node in outputs[: 1 + several]:
+        if node.type not in _TYPES:
+            raise ModelError(f"{where}: the output {node.name!r} is {node.type}, not floats: pass a detector")
+    return output, outputs[1:] if several else []
+
+
+def _prototypes(nodes: list[Any], shapes: Sequence[tuple[int, ...]], where: str) -> Prototypes | None:
+    if not nodes:
+        return None
+    shape = shapes[0]
+    if len(shape) != 4 or shape[0] != 1 or not all(shape):
+        raise ModelError(
+            f"{where}: the output {nodes[0].name!r} is {shape}, not (1, masks, height, width): export again"
+        )
+    return Prototypes(nodes[0].name, _TYPES[nodes[0].type], shape)
+
+
 def _image_input(node: Any, metadata: Mapping[str, Any], where: str) -> tuple[type[np.floating[Any]], tuple[int, int]]:
     if node.type not in _TYPES or len(node.shape) != 4 or node.shape[1] not in (3, None):
         raise ModelError(
@@ -169,23 +230,30 @@ def _image_input(node: Any, metadata: Mapping[str, Any], where: str) -> tuple[ty
     return _TYPES[node.type], (size[0], size[1])
 
 
-def _trial_run(session: ort.InferenceSession, input_name: str, images: NDArray[Any], where: str) -> tuple[int, ...]:
+def _trial_run(
+    session: ort.InferenceSession, input_name: str, images: NDArray[Any], outputs: Sequence[str], where: str
+) -> list[tuple[int, ...]]:
     try:
-        output = session.run(None, {input_name: images})[0]
+        found = session.run(list(outputs), {input_name: images})
     except ORT_ERRORS as error:
         raise ModelError(f"{where}: it does not run: {first_line(error)}: export it again") from None
-    return tuple(output.shape)
+    return [tuple(output.shape) for output in found]
 
 
 def _largest_batch(
-    session: ort.InferenceSession, image_input: Any, grey: NDArray[Any], output_shape: tuple[int, ...], wanted: int
+    session: ort.InferenceSession,
+    image_input: Any,
+    grey: NDArray[Any],
+    output_name: str,
+    output_shape: tuple[int, ...],
+    wanted: int,
 ) -> int:
     """`wanted` images at once where the model takes them, as it says and as it shows; else one."""
     if wanted == 1 or image_input.shape[0] == 1:
         return 1
     images = np.repeat(grey, wanted, axis=0)
     try:
-        output = session.run(None, {image_input.name: images})[0]
+        output = session.run([output_name], {image_input.name: images})[0]
     except ORT_ERRORS:  # its batch dimension is dynamic in name only, or the memory does not suffice
         return 1
     return wanted if output.shape == (wanted, *output_shape[1:]) else 1

@@ -4,7 +4,8 @@
     read_labels       what labellers put back for a batch
     revision_bytes    a label revision as the bucket holds it (COCO), and labels_from_coco its inverse
     write_yolo        a dataset version for a trainer
-    read_coco_pair    ground truth and predictions of anybody's model
+    read_coco_pair    ground truth and predictions of anybody's model; open_pair, then coco_pair or class_pair, where
+                      the task is not known
     unpack            a zip of any of these
 
 yolo_text and voc_bytes write the file of one image.
@@ -14,18 +15,25 @@ from tasks.adapters.labels.archive import unpack
 from tasks.adapters.labels.coco import labels_from_coco, revision_bytes
 from tasks.adapters.labels.dataset import ImportedDataset, ImportedImage, Problems
 from tasks.adapters.labels.detect import read_dataset, read_labels
-from tasks.adapters.labels.pair import CocoPair, PairedImage, read_coco_pair, write_coco_pair
+from tasks.adapters.labels.pair import CocoPair, PairedImage, coco_pair, read_coco_pair, write_coco_pair
+from tasks.adapters.labels.pair_classes import ClassPair, class_pair
+from tasks.adapters.labels.pair_files import PairFiles, open_pair
 from tasks.adapters.labels.voc import voc_bytes
 from tasks.adapters.labels.yolo import TrainingFolder, write_yolo, yolo_text
 
 __all__ = [
+    "ClassPair",
     "CocoPair",
     "ImportedDataset",
     "ImportedImage",
+    "PairFiles",
     "PairedImage",
     "Problems",
     "TrainingFolder",
+    "class_pair",
+    "coco_pair",
     "labels_from_coco",
+    "open_pair",
     "read_coco_pair",
     "read_dataset",
     "read_labels",

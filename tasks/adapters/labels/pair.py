@@ -1,12 +1,14 @@
-"""Ground truth and predictions of anybody's model, as a pair of COCO files, for `edgeloop evaluate`.
+"""Boxes of anybody's model, their masks and keypoints, as a pair of COCO files, for `edgeloop evaluate`.
 
     ground truth    a COCO file; images may say `camera` and `captured_at`, or `cluster`, which the bootstrap uses
-    predictions     COCO results: a list of {"image_id", "category_id", "bbox", "score"}
+    predictions     COCO results: a list of {"image_id", "category_id", "bbox", "score"}; with "segmentation" or
+                    "keypoints", whose smallest box stands in for a missing "bbox"
 
 What happens to what is odd:
 
     crowd annotations                        crowd regions: neither hit nor missed, and detections in them are ignored
-    ground truth without area                left out, with a warning
+    ground truth without area                left out, with a warning; so is one whose mask has no pixels
+    a mask or keypoints missing              of a ground truth no keypoint is labelled then; else LabelsInvalid
     boxes that reach out of their image      kept as they are (predictions); clipped when by at most a pixel or 1%, else
                                              kept, with a warning, and left out when wholly outside (ground truth)
     duplicate ids, unknown images or categories, scores outside 0 to 1, anything that is no number        LabelsInvalid
@@ -16,20 +18,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tasks.adapters.labels.coco import CocoFile, annotation_box, corners_of, parse_coco, parse_json
-from tasks.adapters.labels.dataset import MAX_JSON_BYTES, OUTSIDE, WITHOUT_AREA, BadBox, number, read_capped
-from tasks.core.entities import Detections, LabelBox, to_utc
+from tasks.adapters.labels.coco import CocoFile, annotation_box, corners_of
+from tasks.adapters.labels.dataset import BAD_LINE, OUTSIDE, WITHOUT_AREA, BadBox, number
+from tasks.adapters.labels.pair_files import MAX_SIDE, PairFiles, class_of, cluster_of, image_of, open_pair, side_of
+from tasks.adapters.labels.shapes import keypoints_of, mask_of
+from tasks.core.entities import Detections, LabelBox, Task
 from tasks.core.errors import LabelsInvalid
+from tasks.core.masks import Mask
 from tasks.core.matching import GroundTruths
 
-MAX_SIDE = 100_000  # pixels
 REACHING_OUT = "boxes reach out of their image and are kept as they are"
 LEFT_OUT = "boxes without area or outside their image left out"
 
@@ -56,20 +60,34 @@ class CocoPair:
     warnings: tuple[str, ...] = ()
 
 
-def read_coco_pair(ground_truth: Path, predictions: Path) -> CocoPair:
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """One ground truth or detection of a file. area: as the file says it, else that of its mask or box."""
+
+    xyxy: tuple[float, float, float, float]
+    class_id: int
+    score: float = 1.0
+    crowd: bool = False
+    mask: Mask | None = None
+    keypoints: NDArray[np.float64] | None = None
+    area: float = 0.0
+
+
+def read_coco_pair(ground_truth: Path, predictions: Path, task: Task = "detection") -> CocoPair:
     """Every image of the ground truth, with its boxes and detections. Raises LabelsInvalid, naming file and entry."""
-    coco = parse_coco(read_capped(ground_truth, MAX_JSON_BYTES), ground_truth.name)
-    if not coco.images or not coco.categories:
-        raise LabelsInvalid(f"{ground_truth.name}: has no images or no categories, so there is nothing to evaluate")
-    _refuse_duplicate_ids(coco, ground_truth.name)
-    index = {key: i for i, key in enumerate(sorted(coco.categories))}
-    rows = _prediction_rows(predictions, coco, index)
+    return coco_pair(open_pair(ground_truth, predictions), task)
+
+
+def coco_pair(files: PairFiles, task: Task = "detection") -> CocoPair:
+    """As `read_coco_pair`, of files that were read. Masks and keypoints are read for the task that asks for them."""
     odd: dict[str, list[str]] = {}
-    images = tuple(_image(record, coco, index, rows, ground_truth.name, odd) for record in coco.images)
-    warnings = [f"{ground_truth.name}: {len(found)} {what}, the first: {found[0]}" for what, found in odd.items()]
+    rows = _prediction_rows(files, task)
+    images = tuple(_image(record, files, rows, task, odd) for record in files.coco.images)
+    where = files.truth_name
+    warnings = [f"{where}: {len(found)} {what}, the first: {found[0]}" for what, found in odd.items()]
     if not any(len(image.detections) for image in images):
-        warnings.append(f"{predictions.name}: holds no detection, so every object counts as missed")
-    return CocoPair(coco.class_names, images, tuple(warnings))
+        warnings.append(f"{files.results_name}: holds no detection, so every object counts as missed")
+    return CocoPair(files.coco.class_names, images, tuple(warnings))
 
 
 def write_coco_pair(ground_truth: Path, predictions: Path, pair: CocoPair) -> None:
@@ -102,94 +120,160 @@ def _bbox(box: Any) -> list[float]:
     return [round(x1, 4), round(y1, 4), round(x2 - x1, 4), round(y2 - y1, 4)]
 
 
-def _refuse_duplicate_ids(coco: CocoFile, where: str) -> None:
-    seen: set[Any] = set()
-    for rows in coco.annotations.values():
-        for n, annotation in rows:
-            key = annotation.get("id")
-            if key is None:
-                continue
-            if not isinstance(key, (int, str)) or key in seen:
-                raise LabelsInvalid(f"{where}: annotations[{n}] has the id {str(key)[:40]!r} of another annotation")
-            seen.add(key)
+# --- predictions -----------------------------------------------------------------------------------------------------
 
 
-Rows = Mapping[Any, Sequence[tuple[tuple[float, float, float, float], float, int]]]
-
-
-def _prediction_rows(path: Path, coco: CocoFile, index: Mapping[int, int]) -> Rows:
-    """Box, score and class of each detection, by image id."""
-    content = parse_json(read_capped(path, MAX_JSON_BYTES), path.name)
-    if not isinstance(content, list):
-        raise LabelsInvalid(f'{path.name}: COCO results are a list of {{"image_id", "category_id", "bbox", "score"}}')
-    rows: dict[Any, list[tuple[tuple[float, float, float, float], float, int]]] = {}
-    for n, result in enumerate(content):
-        where = f"{path.name}: results[{n}]"
-        if not isinstance(result, dict):
-            raise LabelsInvalid(f"{where}: is no object")
-        image_id, category = result.get("image_id"), result.get("category_id")
-        if isinstance(image_id, (bool, float, list, dict)) or image_id not in coco.annotations:
-            raise LabelsInvalid(f"{where}: image_id {str(image_id)[:40]!r} is not in the ground truth")
-        if isinstance(category, bool) or not isinstance(category, int) or category not in index:
-            known = ", ".join(str(key) for key in sorted(index)[:20])
-            raise LabelsInvalid(f"{where}: category_id {str(category)[:40]!r} is not one of the ground truth's {known}")
+def _prediction_rows(files: PairFiles, task: Task) -> Mapping[Any, Sequence[_Object]]:
+    """The detections of each image, by image id."""
+    sizes = {record["id"]: record for record in files.coco.images} if task == "segmentation" else {}
+    rows: dict[Any, list[_Object]] = {}
+    for n, result in enumerate(files.results):
+        where = f"{files.results_name}: results[{n}]"
+        image_id = image_of(result, files, where)
+        size = sizes.get(image_id)
         try:
-            corners, score = corners_of(result), number(result.get("score"), "score")
+            found = _detection(result, class_of(result, files, where), task, size)
         except BadBox as error:
             raise LabelsInvalid(f"{where}: {error}") from None
-        if not 0 <= score <= 1:
-            raise LabelsInvalid(f"{where}: score {score} is outside 0 to 1")
-        if any(abs(v) > 10 * MAX_SIDE for v in corners):
-            raise LabelsInvalid(f"{where}: bbox {corners} lies far outside of any image")
-        rows.setdefault(image_id, []).append((corners, score, index[category]))
+        if not 0 <= found.score <= 1:
+            raise LabelsInvalid(f"{where}: score {found.score} is outside 0 to 1")
+        if any(abs(v) > 10 * MAX_SIDE for v in found.xyxy):
+            raise LabelsInvalid(f"{where}: bbox {found.xyxy} lies far outside of any image")
+        rows.setdefault(image_id, []).append(found)
     return rows
 
 
-def _image(
-    record: Mapping[str, Any],
-    coco: CocoFile,
-    index: Mapping[int, int],
-    rows: Rows,
-    where: str,
-    odd: dict[str, list[str]],
-) -> PairedImage:
-    name = str(record.get("file_name", record["id"]))
-    width, height = (_side(record.get(side), f"{where}: image {name!r}: {side}") for side in ("width", "height"))
-    boxes: list[tuple[LabelBox, int]] = []
-    for n, annotation in coco.annotations[record["id"]]:
-        try:
-            boxes.append((annotation_box(annotation, width, height, coco.categories), annotation["category_id"]))
-        except BadBox as error:
-            box = _reaching_out(annotation, width, height, coco) if error.reason == OUTSIDE else None
-            if error.reason not in (OUTSIDE, WITHOUT_AREA):
-                raise LabelsInvalid(f"{where}: annotations[{n}]: {error.reason}: {error}") from None
-            if box is not None:
-                boxes.append((box, annotation["category_id"]))
-            odd.setdefault(REACHING_OUT if box else LEFT_OUT, []).append(f"annotations[{n}]")
-    truths = GroundTruths(
-        np.array([box.xyxy for box, _ in boxes], np.float64).reshape(-1, 4),
-        np.array([index[category] for _, category in boxes], np.int64),
-        np.array([box.crowd for box, _ in boxes], np.bool_),
-    )
-    camera = record.get("camera")
-    camera = camera if isinstance(camera, str) else ""
-    detections = _detections(rows.get(record["id"], ()), coco.class_names)
-    return PairedImage(name, detections, truths, width, height, _cluster(record, camera, name), camera)
+def _detection(result: Mapping[str, Any], class_id: int, task: Task, record: Mapping[str, Any] | None) -> _Object:
+    mask, keypoints = None, None
+    if task == "segmentation" and record is not None:
+        mask = mask_of(result, *(side_of(record, side, "the image") for side in ("height", "width")))
+        if mask is None:
+            raise BadBox(BAD_LINE, "has no segmentation; every result of --task segmentation has one")
+    if task == "keypoints":
+        keypoints = keypoints_of(result)
+        if keypoints is None:
+            raise BadBox(BAD_LINE, "has no keypoints; every result of --task keypoints has them")
+    if result.get("bbox") is not None or (mask is None and keypoints is None):
+        corners = corners_of(result)
+    else:
+        corners = mask.xyxy if mask is not None else _around(keypoints)
+    return _Object(corners, class_id, number(result.get("score"), "score"), mask=mask, keypoints=keypoints)
 
 
-def _detections(
-    rows: Sequence[tuple[tuple[float, float, float, float], float, int]], class_names: tuple[str, ...]
-) -> Detections:
+def _around(keypoints: NDArray[np.float64] | None) -> tuple[float, float, float, float]:
+    """The smallest box around keypoints, as COCO's own programs take it."""
+    assert keypoints is not None
+    (x1, y1), (x2, y2) = keypoints[:, :2].min(axis=0).tolist(), keypoints[:, :2].max(axis=0).tolist()
+    return x1, y1, x2, y2
+
+
+def _detections(rows: Sequence[_Object], class_names: tuple[str, ...], task: Task) -> Detections:
     """Columns in descending confidence, ties in the order of the file."""
     if not rows:
         return Detections.empty(class_names)
     detections = Detections(
-        np.array([corners for corners, _, _ in rows], np.float32),
-        np.array([score for _, score, _ in rows], np.float32),
-        np.array([class_id for _, _, class_id in rows], np.int64),
+        np.array([row.xyxy for row in rows], np.float32),
+        np.array([row.score for row in rows], np.float32),
+        np.array([row.class_id for row in rows], np.int64),
         class_names,
+        masks=tuple(row.mask for row in rows if row.mask is not None) if task == "segmentation" else None,
+        keypoints=_stacked(rows).astype(np.float32) if task == "keypoints" else None,
     )
     return detections[np.argsort(-detections.confidence, kind="stable")]
+
+
+# --- ground truth ----------------------------------------------------------------------------------------------------
+
+
+def _image(
+    record: Mapping[str, Any],
+    files: PairFiles,
+    rows: Mapping[Any, Sequence[_Object]],
+    task: Task,
+    odd: dict[str, list[str]],
+) -> PairedImage:
+    name = str(record.get("file_name", record["id"]))
+    where = f"{files.truth_name}: image {name!r}"
+    width, height = (side_of(record, side, where) for side in ("width", "height"))
+    objects = []
+    for n, annotation in files.coco.annotations[record["id"]]:
+        try:
+            found, reason = _truth(annotation, width, height, files, task)
+        except BadBox as error:
+            raise LabelsInvalid(f"{files.truth_name}: annotations[{n}]: {error.reason}: {error}") from None
+        if reason:
+            odd.setdefault(reason, []).append(f"annotations[{n}]")
+        if found is not None:
+            objects.append(found)
+    camera = record.get("camera")
+    camera = camera if isinstance(camera, str) else ""
+    detections = _detections(rows.get(record["id"], ()), files.coco.class_names, task)
+    try:
+        truths = _truths(objects, task, detections)
+    except ValueError:
+        raise LabelsInvalid(f"{where}: its objects have different numbers of keypoints: give each the same") from None
+    return PairedImage(name, detections, truths, width, height, cluster_of(record, camera, name), camera)
+
+
+def _truths(objects: Sequence[_Object], task: Task, detections: Detections) -> GroundTruths:
+    keypoints = None
+    if task == "keypoints":
+        known = detections.keypoints.shape[1] if detections.keypoints is not None else 1
+        keypoints = _stacked(objects, known)
+    return GroundTruths(
+        np.array([one.xyxy for one in objects], np.float64).reshape(-1, 4),
+        np.array([one.class_id for one in objects], np.int64),
+        np.array([one.crowd for one in objects], np.bool_),
+        masks=tuple(one.mask for one in objects) if task == "segmentation" else None,
+        keypoints=keypoints,
+        area=None if task == "detection" else np.array([one.area for one in objects], np.float64),
+    )
+
+
+def _stacked(objects: Sequence[_Object], known: int = 1) -> NDArray[np.float64]:
+    """(n, k, 3); an object without keypoints has none that is labelled. ValueError for different numbers of them."""
+    count = next((len(one.keypoints) for one in objects if one.keypoints is not None), known)
+    nothing = np.zeros((count, 3))
+    stacked = [nothing if one.keypoints is None else one.keypoints for one in objects]
+    return np.stack(stacked) if stacked else np.zeros((0, count, 3))
+
+
+def _truth(
+    annotation: Mapping[str, Any], width: int, height: int, files: PairFiles, task: Task
+) -> tuple[_Object | None, str]:
+    """A ground truth, None when it is left out, and what is odd about it. Raises BadBox for what cannot be read."""
+    reason = ""
+    try:
+        box: LabelBox | None = annotation_box(annotation, width, height, files.coco.categories)
+    except BadBox as error:
+        if error.reason not in (OUTSIDE, WITHOUT_AREA):
+            raise
+        box = _reaching_out(annotation, width, height, files.coco) if error.reason == OUTSIDE else None
+        reason = REACHING_OUT if box else LEFT_OUT
+    if box is None:
+        return None, reason
+    found = _Object(box.xyxy, files.class_ids[annotation["category_id"]], crowd=box.crowd)
+    if task == "segmentation":
+        mask = mask_of(annotation, height, width)
+        if mask is None:
+            raise BadBox(BAD_LINE, "has no segmentation; every annotation has one with --task segmentation")
+        found = replace(found, mask=mask)
+        if not mask.area:
+            return None, LEFT_OUT
+    if task == "keypoints":
+        found = replace(found, keypoints=keypoints_of(annotation))
+    return replace(found, area=_area(annotation, found)), reason
+
+
+def _area(annotation: Mapping[str, Any], found: _Object) -> float:
+    """What the file says, of at least 0; else that of the mask or the box."""
+    if annotation.get("area") is not None:
+        area = number(annotation["area"], "area")
+        if area < 0:
+            raise BadBox(BAD_LINE, f"area is {area}")
+        return area
+    x1, y1, x2, y2 = found.xyxy
+    return float(found.mask.area) if found.mask is not None else (x2 - x1) * (y2 - y1)
 
 
 def _reaching_out(annotation: Mapping[str, Any], width: int, height: int, coco: CocoFile) -> LabelBox | None:
@@ -199,22 +283,3 @@ def _reaching_out(annotation: Mapping[str, Any], width: int, height: int, coco: 
         return None
     name = coco.categories[annotation["category_id"]]
     return LabelBox(class_name=name, xyxy=(x1, y1, x2, y2), crowd=annotation.get("iscrowd") in (1, True))
-
-
-def _side(value: Any, what: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_SIDE:
-        raise LabelsInvalid(f"{what} is {str(value)[:40]!r}; give the pixels as a whole number from 1 to {MAX_SIDE}")
-    return value
-
-
-def _cluster(record: Mapping[str, Any], camera: str, name: str) -> str:
-    cluster = record.get("cluster")
-    if isinstance(cluster, str) and cluster:
-        return cluster
-    taken = record.get("captured_at", record.get("date_captured"))
-    if camera and isinstance(taken, str):
-        try:
-            return f"{camera}@{to_utc(datetime.fromisoformat(taken.replace('Z', '+00:00'))):%Y-%m-%dT%H}"
-        except (ValueError, OverflowError):
-            pass
-    return f"image:{name}"

@@ -82,6 +82,7 @@ def smoke_test(
         nms_iou=release.nms_iou,
         providers=providers,
         limits=limits,
+        embedding=release.settings.embedding_output,
     )
     if release.probe is not None:
         from tasks.adapters.releases.probe import difference
@@ -101,10 +102,12 @@ def try_model(
     nms_iou: float = 0.6,
     providers: Sequence[str] = ("cpu",),
     limits: Limits | None = None,
+    embedding: str = "",
 ) -> Answer:
     """Open a model and run it on the probe frames. Raises ReleaseRefused with the reason.
 
-    limits: by default those of the first of `providers`, which is the one that is wanted most.
+    embedding: the name of an output with pooled features, that the model has to have. limits: by default those of the
+    first of `providers`, which is the one that is wanted most.
     """
     limits = limits or LIMITS.get(providers[0], Limits())
     is_text = model_classes is None or isinstance(model_classes, str)
@@ -115,6 +118,7 @@ def try_model(
         "confidence_floor": confidence_floor,
         "nms_iou": nms_iou,
         "providers": list(providers),
+        "embedding": embedding,
         "address_space": limits.address_space,
     }
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -200,6 +204,7 @@ def _run(order: Mapping[str, Any]) -> dict[str, Any]:
             nms_iou=order["nms_iou"],
             threads=1,
             providers=order["providers"],
+            embedding=order["embedding"],
         )
         answer = Answer(detector.model_version, detector.format, detector.provider, probe(detector))
     except EdgeloopError as error:

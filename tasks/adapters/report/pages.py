@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import tempfile
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tasks.adapters.report import sentences
+from tasks.adapters.report.in_the_field import field_values
 from tasks.adapters.report.plots import bands_plot, confidences_plot, precision_recall_plot
 from tasks.adapters.report.progress_plot import progress_plot
 from tasks.adapters.report.story import (
@@ -28,7 +29,9 @@ from tasks.adapters.report.story import (
 )
 from tasks.adapters.report.suggestion_plot import suggestion_plot
 from tasks.core.entities import STUB, Evaluation, Suggestion
+from tasks.core.field import FieldRecall
 from tasks.core.matching import Matches
+from tasks.core.suggestion.track_record import FigureRecord
 
 MOST_SENTENCES = 12  # classes that get one; the table has all
 MOST_DETECTIONS = 4  # named below a picture; all are drawn
@@ -45,6 +48,11 @@ COCO_MEANINGS = {
     "ARs": "with 100, small objects",
     "ARm": "with 100, medium ones",
     "ARl": "with 100, large ones",
+    "AR": "of keypoints: recall, mean over OKS 0.50 to 0.95",
+    "AR50": "at OKS 0.50",
+    "AR75": "at OKS 0.75",
+    "top1": "labels that are the most probable class",
+    "top5": "labels among the five most probable",
 }
 
 Fact = tuple[str, str, str]  # name, value, and a small line below it
@@ -71,11 +79,13 @@ def evaluation_report(
     out: Path,
     *,
     suggestion: Suggestion | None = None,
+    field: Sequence[FieldRecall] = (),
     title: str = "What the model misses",
 ) -> Path:
     """Write `report.html`, `bands.png`, `precision_recall.png` and `confidences.png` into `out`; the page's path.
 
-    With a suggestion also `suggestion.png`, and its rules, forecast and diff on the page.
+    With a suggestion also `suggestion.png`, and its rules, forecast and diff on the page. field: what is known of the
+    model over all frames that devices saw.
     """
     out.mkdir(parents=True, exist_ok=True)
     plots = {
@@ -97,6 +107,7 @@ def evaluation_report(
             coco=coco_rows(evaluation.coco),
             unit="images" if evaluation.bootstrap_unit == "image" else "clusters (camera and hour)",
             images={name: data_uri(path.read_bytes()) for name, path in plots.items()},
+            field=field_values(field),
             suggestion=suggestion,
             suggestion_sentence=sentences.suggestion_sentence(suggestion) if suggestion else "",
             forecast=forecast_rows(suggestion) if suggestion else [],
@@ -144,10 +155,26 @@ def coco_rows(coco: Mapping[str, float]) -> list[tuple[str, str, str]]:
     ]
 
 
-def forecast_rows(suggestion: Suggestion) -> list[dict[str, str]]:
+def forecast_rows(suggestion: Suggestion) -> list[dict[str, Any]]:
+    """Every figure of the suggested way, and of the others beside it."""
+    ways = [suggestion.forecast, *(way.forecast for way in suggestion.alternatives)]
+    columns = [
+        {name: sentences.estimate_text(estimate, is_share) for name, estimate, is_share in sentences.forecast_rows(way)}
+        for way in ways
+    ]
+    return [{"name": name, "texts": [column.get(name, "") for column in columns]} for name in columns[0]]
+
+
+def track_record_rows(records: Sequence[FigureRecord]) -> list[dict[str, str]]:
+    """How forecasts came true over all suggestions."""
     return [
-        {"name": name, "text": sentences.estimate_text(estimate, is_share)}
-        for name, estimate, is_share in sentences.forecast_rows(suggestion.forecast)
+        {
+            "name": record.figure.replace("_", " "),
+            "inside": f"{record.inside} of {record.forecasts}",
+            "score": f"{record.interval_score:.3g}",
+            "base_rate": "" if record.base_rate_score is None else f"{record.base_rate_score:.3g}",
+        }
+        for record in records
     ]
 
 
@@ -168,6 +195,7 @@ def loop_page(story: LoopStory, out: Path) -> Path:
             facts=story_facts(story),
             progress=data_uri(progress.read_bytes()) if progress else "",
             rounds=[round_values(r, plots) for r in story.rounds],
+            track_record=track_record_rows(story.track_record),
             thumbnails=[thumbnail_values(t) for t in story.thumbnails],
         )
     out.write_text(page, encoding="utf-8")

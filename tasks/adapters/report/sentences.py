@@ -60,23 +60,26 @@ def main_run(bands: Sequence[Band]) -> list[Band]:
 
 def suggestion_sentence(suggestion: Suggestion) -> str:
     """What would be collected and what it is worth against the same number of random images."""
-    forecast = suggestion.forecast
-    if not suggestion.rules:
+    forecast, way = suggestion.forecast, suggestion.chooses_by
+    if way == "random":
         return (
-            f"No rule beats a random draw here, so all {suggestion.budget_images_a_day:,.0f} images a day are drawn at "
+            f"Nothing beats a random draw here, so all {suggestion.budget_images_a_day:,.0f} images a day are drawn at "
             f"random; {estimate_percent(forecast.share_with_miss_random)} of them will show a miss."
         )
-    rules, random = forecast.share_with_miss, forecast.share_with_miss_random
-    if rules.low > random.high:
-        comparison = f": {rules.value / max(random.value, 1e-9):.1f} times as many"
-    elif rules.value > random.value:
+    chosen, random = forecast.share_with_miss, forecast.share_with_miss_random
+    if chosen.low > random.high:
+        comparison = f": {chosen.value / max(random.value, 1e-9):.1f} times as many"
+    elif chosen.value > random.value:
         comparison = "; the intervals overlap, so how much better is not certain"
     else:
         comparison = ", so no better than chance by this forecast"
+    what, verb = ("The frames with most expected misses", "of them")
+    if way == "rules":
+        what, verb = (counted(len(suggestion.rules), "rule"), "of what the rules collect")
     return (
-        f"{counted(len(suggestion.rules), 'rule')} and random draws would collect about "
-        f"{forecast.images_a_day.value:,.0f} images a day of {suggestion.frames_a_day:,.0f} frames. "
-        f"{estimate_percent(rules)} of what the rules collect shows something that the model misses, against "
+        f"{what} and random draws would make up about {forecast.images_a_day.value:,.0f} images a day of "
+        f"{suggestion.frames_a_day:,.0f} frames. {estimate_percent(chosen)} {verb} "
+        f"{'show' if way == 'expected_misses' else 'shows'} something that the model misses, against "
         f"{estimate_percent(random)} of random images{comparison}. "
         f"{estimate_percent(forecast.misses_blind)} of all misses stay out of reach: only random images find those."
     )
@@ -84,16 +87,19 @@ def suggestion_sentence(suggestion: Suggestion) -> str:
 
 def forecast_rows(forecast: Forecast) -> list[tuple[str, Estimate, bool]]:
     """Name, estimate, and whether it is a share, of every figure of a forecast."""
-    return [
+    rows = [
         ("images a day", forecast.images_a_day, False),
         ("of which drawn at random", forecast.images_a_day_random, False),
-        ("share of images with a miss, by the rules", forecast.share_with_miss, True),
+        ("share of images with a miss, of those chosen", forecast.share_with_miss, True),
         ("share of images with a miss, at random", forecast.share_with_miss_random, True),
         ("misses an image", forecast.misses_an_image, False),
         ("misses a box", forecast.misses_a_box, False),
-        ("share of all misses within reach of the rules", forecast.misses_reached, True),
+        ("share of all misses in images that may be chosen", forecast.misses_reached, True),
         ("share of all misses that no rule can see", forecast.misses_blind, True),
     ]
+    if forecast.misses_collected is not None:
+        rows.append(("share of all misses that would be collected", forecast.misses_collected, True))
+    return rows
 
 
 def counted(number: int, thing: str) -> str:

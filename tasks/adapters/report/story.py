@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tasks.core.entities import STUB, Detection, Estimate, Evaluation, LabelBox, Suggestion, Verdict
+from tasks.core.suggestion.track_record import FigureRecord
 
 Figure = Estimate | float | None  # a figure with its 95% interval, without one, or unknown
 
@@ -78,7 +79,10 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class LoopStory:
-    """The whole run. links: text -> address. annotator: who labelled, where that was not people."""
+    """The whole run.
+
+    links: text -> address. annotator: who labelled, where that was not people. track_record: of all its forecasts.
+    """
 
     title: str
     project: str
@@ -91,6 +95,7 @@ class LoopStory:
     links: Mapping[str, str] = field(default_factory=dict)
     thumbnails: Sequence[Thumbnail] = ()
     waits_for: Sequence[str] = ()
+    track_record: Sequence[FigureRecord] = ()
 
     @property
     def frames(self) -> int:

@@ -7,6 +7,10 @@ In memory: frozen dataclasses of numpy columns. Written for another process: pyd
 Boxes are `xyxy` in absolute pixels everywhere inside; adapters convert.
 """
 
+from tasks.core.entities.allocations import (
+    Allocation,
+    AllocationCell,
+)
 from tasks.core.entities.base import (
     STUB,
     Record,
@@ -19,21 +23,30 @@ from tasks.core.entities.base import (
     to_utc,
 )
 from tasks.core.entities.detections import (
+    OBJECT_DETECTION,
     Detection,
     Detections,
     Frame,
     detection_records,
     detections_from_records,
 )
+from tasks.core.entities.drift import (
+    CameraDrift,
+    Drift,
+    FigureDrift,
+)
 from tasks.core.entities.evaluations import (
+    Alternative,
     Band,
     ClassEvaluation,
     Estimate,
     Evaluation,
     Forecast,
     Interval,
+    Reach,
     Rule,
     Suggestion,
+    Task,
 )
 from tasks.core.entities.labels import (
     Batch,
@@ -65,19 +78,26 @@ from tasks.core.entities.turns import (
 )
 
 __all__ = [
+    "OBJECT_DETECTION",
     "STUB",
     "Alert",
+    "Allocation",
+    "AllocationCell",
+    "Alternative",
     "Band",
     "Batch",
+    "CameraDrift",
     "ClassEvaluation",
     "DatasetEntry",
     "DatasetVersion",
     "Detection",
     "Detections",
     "DeviceStatus",
+    "Drift",
     "Estimate",
     "Evaluation",
     "Fault",
+    "FigureDrift",
     "Forecast",
     "Frame",
     "Interval",
@@ -87,12 +107,14 @@ __all__ = [
     "Probe",
     "ProbeFrame",
     "Rates",
+    "Reach",
     "Record",
     "Release",
     "Rule",
     "Sample",
     "Split",
     "Suggestion",
+    "Task",
     "Tolerance",
     "TrafficRecord",
     "Turn",

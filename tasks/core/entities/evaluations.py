@@ -8,8 +8,15 @@ from pydantic import Field
 
 from tasks.core.entities.base import Record, UtcTime
 from tasks.core.settings import SamplingSettings, Thresholds
+from tasks.core.settings.project import SuggestedStrategy
 
 Interval = tuple[float, float]
+WAYS: dict[SuggestedStrategy, str] = {
+    "expected_misses": "by expected misses",
+    "rules": "by rules",
+    "random": "at random",
+}
+Task = Literal["detection", "classification", "segmentation", "keypoints"]
 
 
 class Band(Record):
@@ -51,6 +58,7 @@ class Evaluation(Record):
     dataset_version: str = ""
     split: str = ""
     created_at: UtcTime
+    task: Task = "detection"
     images: int
     clusters: int
     bootstrap_unit: Literal["cluster", "image"]
@@ -91,17 +99,53 @@ class Rule(Record):
 
 
 class Forecast(Record):
-    """What the suggested settings will bring, from cross-fitted scores and a cluster bootstrap."""
+    """What settings will bring, from cross-fitted scores and a cluster bootstrap.
+
+    "Chosen" are the images that the settings keep for the sake of misses, by rules or by expected misses; the others
+    are drawn at random.
+    """
 
     schema_version: int = Field(1, exclude=True)
     images_a_day: Estimate = Field(description="all that the settings collect")
     images_a_day_random: Estimate = Field(description="those of them that are drawn at random: the exploration")
-    share_with_miss: Estimate = Field(description="of the images that the rules collect")
+    share_with_miss: Estimate = Field(description="of the images that are chosen")
     share_with_miss_random: Estimate = Field(description="of images drawn at random: the base rate")
-    misses_an_image: Estimate = Field(description="of the images that the rules collect")
-    misses_a_box: Estimate = Field(description="misses / ground truths of the images that the rules collect")
-    misses_reached: Estimate = Field(description="share of all misses that lie in images the rules match")
+    misses_an_image: Estimate = Field(description="of the images that are chosen")
+    misses_a_box: Estimate = Field(description="misses / ground truths of the images that are chosen")
+    misses_reached: Estimate = Field(description="share of all misses that lie in images which may be chosen")
     misses_blind: Estimate = Field(description="share of all misses that no confidence rule can see")
+    misses_collected: Estimate | None = Field(
+        None, description="share of all misses that a day's images hold, those drawn at random included"
+    )
+
+
+class Reach(Record):
+    """Misses whose candidate has a confidence in `[low, high)`, or that have none, and how many an image would show."""
+
+    schema_version: int = Field(1, exclude=True)
+    low: float | None = Field(description="none: blind, without a candidate")
+    high: float | None
+    misses: int = Field(description="in the calibration images")
+    misses_an_image: float = Field(description="of the images that are chosen")
+    misses_an_image_random: float = Field(description="of images drawn at random")
+
+
+class Alternative(Record):
+    """The same budget spent in another way, beside the one that a suggestion is for."""
+
+    schema_version: int = Field(1, exclude=True)
+    strategy: SuggestedStrategy
+    settings: SamplingSettings
+    forecast: Forecast
+    probability: float = Field(0.0, description="of each rule's draw")
+    rules: tuple[Rule, ...] = ()
+    reach: tuple[Reach, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def way(self) -> str:
+        """How images are chosen, in words."""
+        return WAYS[self.strategy]
 
 
 class Suggestion(Record):
@@ -119,3 +163,16 @@ class Suggestion(Record):
     forecast: Forecast
     diff: tuple[str, ...] = Field((), description="settings that change, 'field: old -> new'")
     warnings: tuple[str, ...] = ()
+    strategy: SuggestedStrategy = Field("rules", description="how the settings choose images; random: they do not")
+    reach: tuple[Reach, ...] = Field((), description="from the lowest confidence to the highest, the blind ones first")
+    alternatives: tuple[Alternative, ...] = Field((), description="other ways to spend the budget")
+
+    @property
+    def chooses_by(self) -> SuggestedStrategy:
+        """`strategy`; older records do not say that without a rule everything is drawn at random."""
+        return "random" if self.strategy == "rules" and not self.rules else self.strategy
+
+    @property
+    def way(self) -> str:
+        """How images are chosen, in words."""
+        return WAYS[self.chooses_by]

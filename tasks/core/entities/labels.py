@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,10 @@ class Batch(Record):
         (), description="sample ids to label without pre-annotations: test and calibration"
     )
     origin: Literal["devices", "import"] = "devices"
+    probability_offered: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        {}, description="sample id -> how likely it was to come into this batch; 1 for one that is not named"
+    )
+    drawn_from: tuple[str, ...] = Field((), description="batches that its samples were drawn from, where they were")
 
 
 class LabelBox(Record):
@@ -60,6 +64,9 @@ class DatasetEntry(Record):
     cluster: str = Field(description="camera x hour, or the image where there is neither")
     source_group: str = Field("", description="augmented copies of one photograph share it")
     image_key: str
+    probability_offered: float = Field(
+        1.0, gt=0, le=1, description="how likely the sample was to be offered for labelling, once it was delivered"
+    )
 
 
 class DatasetVersion(Record):

@@ -21,6 +21,9 @@ class Turn(Record):
     ingested: dict[str, int] = Field({}, description="new samples by device")
     batches: dict[str, int] = Field({}, description="every batch -> its newest label revision; 0: none yet")
     open_batches: tuple[str, ...] = Field((), description="batches that people have not finished")
+    waiting_batches: tuple[str, ...] = Field(
+        (), description="batches of devices whose samples wait for the week's draw, where labels_a_week is set"
+    )
     dataset_version: str = ""
     trained_on: str = Field("", description="dataset version that the newest candidate was trained on")
     candidate: str = Field("", description="the newest model version that was trained")

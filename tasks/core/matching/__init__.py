@@ -18,11 +18,15 @@ A ground truth that nothing took is blind, of the first kind that applies, judge
 Crowd regions follow COCO. They are neither hit nor missed and have no row in the result. A detection that took no
 ground truth and has at least half of its area inside a crowd region of its class is ignored: neither true nor false.
 
+Where both sides have masks or keypoints, a pair that agrees with less than 0.5 is taken apart again (shapes.py).
+Classification has no boxes (classes_of_images.py).
+
 Nothing depends on the order of the input. Detections of equal confidence go by their coordinates, then their class;
 ground truths of equal IoU go by their coordinates.
 """
 
 from tasks.core.matching.boxes_of_images import MATCHING_FLOOR, MAX_DETECTIONS
+from tasks.core.matching.classes_of_images import ClassifiedImage, match_classes
 from tasks.core.matching.match import LOCALISATION_IOU, MATCHING_IOU, match, match_image
 from tasks.core.matching.outcome import (
     Booleans,
@@ -41,6 +45,7 @@ __all__ = [
     "MATCHING_IOU",
     "MAX_DETECTIONS",
     "Booleans",
+    "ClassifiedImage",
     "Floats",
     "GroundTruths",
     "ImageResult",
@@ -49,5 +54,6 @@ __all__ = [
     "MatchedTruths",
     "Matches",
     "match",
+    "match_classes",
     "match_image",
 ]

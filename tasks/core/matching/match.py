@@ -30,6 +30,7 @@ from tasks.core.matching.outcome import (
     MatchedTruths,
     Matches,
 )
+from tasks.core.matching.shapes import badly_shaped
 
 MATCHING_IOU = 0.5
 LOCALISATION_IOU = 0.1
@@ -42,6 +43,8 @@ def match(results: Sequence[ImageResult]) -> Matches:
 
     same_class = same_class_overlaps(truths, detections)
     taker, taken = _take_greedily(same_class, truths, detections)
+    bad_shape = badly_shaped(results, truths, detections, taker)
+    taken[taker[bad_shape]], taker[bad_shape] = -1, -1
 
     best_iou = np.zeros(len(truths))
     np.maximum.at(best_iou, same_class.truth, same_class.iou)
@@ -55,7 +58,7 @@ def match(results: Sequence[ImageResult]) -> Matches:
             area=areas(truths.xyxy),
             confidence=np.append(detections.confidence, np.nan)[taker],  # -1 picks the nan
             detection=taker,
-            blind=_blind_kinds(taker, same_class, truths, detections),
+            blind=_blind_kinds(taker, bad_shape, same_class, truths, detections),
             best_iou=best_iou,
         ),
         detections=MatchedDetections(
@@ -97,8 +100,10 @@ def _take_greedily(overlaps: Overlaps, truths: Boxes, detections: Boxes) -> tupl
     return np.array(taker, np.int64), np.array(taken, np.int64)
 
 
-def _blind_kinds(taker: Integers, same_class: Overlaps, truths: Boxes, detections: Boxes) -> NDArray[np.str_]:
-    badly_placed = np.zeros(len(truths), np.bool_)
+def _blind_kinds(
+    taker: Integers, bad_shape: Booleans, same_class: Overlaps, truths: Boxes, detections: Boxes
+) -> NDArray[np.str_]:
+    badly_placed = bad_shape.copy()
     near = (same_class.iou >= LOCALISATION_IOU) & (same_class.iou < MATCHING_IOU)
     badly_placed[same_class.truth[near]] = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tasks.core.entities import Detections
 from tasks.core.errors import DataError, LabelsInvalid
+from tasks.core.masks import Mask
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # the devices' Python 3.10 has none of its own
@@ -25,14 +26,20 @@ class GroundTruths:
     """The labelled boxes of one image, as columns.
 
     xyxy: (n, 4) absolute pixels. class_id: (n,) index into the project's class list. crowd: (n,) a region of many
-    objects that are not labelled one by one.
+    objects that are not labelled one by one. Where the labels say so: masks, None for one that has none; keypoints:
+    (n, k, 3) x, y and visibility (0 not labelled, 1 hidden, 2 visible); area: (n,) of the objects in square pixels, of
+    which keypoints need it, without it that of mask or box.
 
-    Raises LabelsInvalid for a box without area or with coordinates that are not finite, and for a negative class.
+    Raises LabelsInvalid for a box without area or with coordinates that are not finite, for a negative class, and for
+    shapes that are not one of each box.
     """
 
     xyxy: NDArray[Any]
     class_id: NDArray[Any]
     crowd: Booleans
+    masks: tuple[Mask | None, ...] | None = None
+    keypoints: NDArray[Any] | None = None
+    area: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         if self.xyxy.shape != (len(self.class_id), 4) or len(self.crowd) != len(self.class_id):
@@ -48,6 +55,19 @@ class GroundTruths:
         if (self.class_id < 0).any():
             row = int((self.class_id < 0).argmax())
             raise LabelsInvalid(f"ground truth {row}: class {self.class_id[row]} is not in the project's class list")
+        check_shapes("ground truths", len(self), self.masks, self.keypoints, LabelsInvalid)
+        if self.area is not None and not (len(self.area) == len(self) and (self.area >= 0).all()):
+            raise LabelsInvalid(f"ground truths: areas {self.area.tolist()}: give one of at least 0 for every box")
+
+    def area_of(self, row: int) -> float:
+        """Square pixels of an object, as far as it is known."""
+        if self.area is not None:
+            return float(self.area[row])
+        mask = None if self.masks is None else self.masks[row]
+        if mask is not None:
+            return float(mask.area)
+        x1, y1, x2, y2 = self.xyxy[row].tolist()
+        return float((x2 - x1) * (y2 - y1))
 
     def __len__(self) -> int:
         return len(self.class_id)
@@ -78,6 +98,20 @@ class ImageResult:
                 f"detection {row}: confidence {confidence[row]}, box {self.detections.xyxy[row].tolist()}: both must "
                 f"be finite and the confidence within 0..1; check the model's output"
             )
+        check_shapes("detections", len(confidence), self.detections.masks, self.detections.keypoints, DataError)
+
+
+def check_shapes(
+    what: str, rows: int, masks: Sequence[Mask | None] | None, keypoints: NDArray[Any] | None, error: type[DataError]
+) -> None:
+    """One mask and one set of finite keypoints (k, 3) for every row; else `error`."""
+    if masks is not None and len(masks) != rows:
+        raise error(f"{what}: {len(masks)} masks for {rows} boxes: give one for every box")
+    if keypoints is not None:
+        if keypoints.ndim != 3 or keypoints.shape[0] != rows or keypoints.shape[2] != 3:
+            raise error(f"{what}: keypoints are {keypoints.shape}; give (boxes, keypoints, 3) for {rows} boxes")
+        if not np.isfinite(keypoints).all():
+            raise error(f"{what}: keypoints must be finite numbers")
 
 
 class _Columns:
@@ -141,21 +175,33 @@ class MatchedDetections(_Columns):
 
 @dataclass(frozen=True, slots=True)
 class Matches:
-    """The matching's outcome for `images` images, those without any box included."""
+    """The matching's outcome for `images` images, those without any box included.
+
+    top_only: images have one label, and what counts is the top class, at no threshold (classes_of_images.py).
+    """
 
     images: int
     truths: MatchedTruths
     detections: MatchedDetections
+    top_only: bool = False
 
     def columns(self) -> dict[str, dict[str, NDArray[Any]]]:
         """`{"truths": {name: (n,) array}, "detections": {name: (m,) array}}`, ready to be written as two tables."""
         return {"truths": self.truths.columns(), "detections": self.detections.columns()}
 
     @classmethod
-    def from_columns(cls, images: int, tables: Mapping[str, Mapping[str, NDArray[Any]]]) -> Matches:
-        """The inverse of `columns`; a table cannot know of images without boxes, so `images` comes beside it."""
+    def from_columns(
+        cls, images: int, tables: Mapping[str, Mapping[str, NDArray[Any]]], top_only: bool = False
+    ) -> Matches:
+        """The inverse of `columns`; what a table cannot know, as images without boxes, comes beside it."""
         return cls(
             images,
             MatchedTruths.from_columns(tables["truths"]),
             MatchedDetections.from_columns(tables["detections"]),
+            top_only,
         )
+
+    @property
+    def is_top(self) -> Booleans:
+        """(detections,) whether it is the most confident one of its image."""
+        return np.asarray(np.append(True, np.diff(self.detections.image) != 0)[: len(self.detections)], np.bool_)

@@ -4,8 +4,10 @@ The collector sees every frame, people can label perhaps one in a thousand. Ever
 strategy, each with its own seeded draw; what is kept carries the probability with which it was kept.
 """
 
-from tasks.core.sampling.observation import CLASSIFICATION, DETECTION_TASKS, Decision, Observation
-from tasks.core.sampling.sampler import Sampler, SamplerState, draws_of
+from tasks.core.sampling.draws import draws_of
+from tasks.core.sampling.observation import CLASSIFICATION, DETECTION_TASKS, Decision, Observation, Settled
+from tasks.core.sampling.sampler import Sampler
+from tasks.core.sampling.state import SamplerState
 
 __all__ = [
     "CLASSIFICATION",
@@ -14,5 +16,6 @@ __all__ = [
     "Observation",
     "Sampler",
     "SamplerState",
+    "Settled",
     "draws_of",
 ]

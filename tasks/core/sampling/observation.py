@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.core.entities.detections import CLASSIFICATION as CLASSIFICATION  # what others import from here
 from tasks.core.entities.detections import Detections
 
-CLASSIFICATION = "classification"
 DETECTION_TASKS = frozenset({"object-detection", "instance-segmentation", "keypoint-detection", "keypoints-detection"})
 
 
@@ -23,6 +24,9 @@ class Observation:
     it is UTC. detections: from the confidence floor up; for classification one row a class, boxes ignored. is_stub:
     there is no model yet, so the detections mean nothing. top_classes: classification's top class, or the predicted
     classes of a multi-label model. image_hash: (32,) uint8 from `duplicates.difference_hash`, where duplicates matter.
+    index: its place among the frames of its camera; where one is left out, frames were lost, and no object is followed
+    across. None where nothing can be lost. embedding: (d,) floats of any length, where `novelty` matters, and embedder:
+    what made it, as embeddings of different ones cannot be compared.
     """
 
     frame: str
@@ -34,6 +38,9 @@ class Observation:
     task: str = "object-detection"
     image_hash: NDArray[np.uint8] | None = None
     top_classes: tuple[str, ...] = ()
+    index: int | None = None
+    embedding: NDArray[np.floating[Any]] | None = None
+    embedder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,11 @@ class Decision:
     probability: how likely this frame was to be kept, before its draws. random_slice: the exploration draw hit, so that
     the frame may serve test and calibration. outcome: one of few phrases, fit to be counted. why: makes the `reason`,
     which nobody asks of 99 frames in 100. is_repeat: the frame is a near-duplicate, or in a cooldown.
+    expected_misses: m(x); None where nothing expects any, and of a repeat, which is not scored.
+    minimum_expected_misses: what the budget asked of this frame; None without a budget, and where it had room for
+    exploration alone. is_open: an object was lost in this frame. What becomes of it, and with what probability, follows
+    within few frames, in the `settled` of a decision on a later frame of the camera, or in `Sampler.settle`; until then
+    its pixels are needed.
     """
 
     kept: bool
@@ -57,8 +69,26 @@ class Decision:
     outcome: str
     why: Callable[[], str] = field(compare=False, repr=False)
     is_repeat: bool = False
+    expected_misses: float | None = None
+    minimum_expected_misses: float | None = None
+    is_open: bool = False
+    settled: tuple[Settled, ...] = ()
 
     @property
     def reason(self) -> str:
         """A sentence for people; it opens with the outcome."""
         return self.why()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The last word on a frame whose decision was open.
+
+    decision: in place of the frame's own; with the probability of being kept at its own time or now. is_late: it is
+    kept now, and was not at its own time.
+    """
+
+    camera: str
+    frame: str
+    decision: Decision
+    is_late: bool = False

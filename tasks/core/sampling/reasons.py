@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from tasks.core.duplicates import Repeat
+from tasks.core.sampling.draws import Draw
+from tasks.core.sampling.novelty import UNLIKE_ANY
 from tasks.core.sampling.strategies import NOT_APPLICABLE, Sight
 from tasks.core.settings import (
     AnyStrategy,
@@ -13,7 +15,9 @@ from tasks.core.settings import (
     DetectionsNumberBased,
     ExpectedMisses,
     Limit,
+    Novelty,
     RandomSampling,
+    TrackGap,
 )
 
 KEPT = "kept"
@@ -23,8 +27,7 @@ DRAW_LOST = "draw lost"
 BATCH_FULL = "batch full"
 NO_CREDIT = "no credit"  # besides these: duplicates.COOLDOWN and duplicates.NEAR_DUPLICATE
 
-Draw = Callable[[str], float]
-Exhausted = tuple[AnyStrategy, Limit, int]  # a strategy, its limit without room, samples charged in that window
+Exhausted = tuple[AnyStrategy, Limit, int, str]  # a strategy, its limit without room, samples charged in that window
 EXPLORATION = "\0exploration"  # after the name of a strategy: its exploration draws apart from the strategy itself
 
 
@@ -54,6 +57,8 @@ class Seen(NamedTuple):
         """What a strategy saw, against what it asks for."""
         if isinstance(strategy, ExpectedMisses):
             return self._expected_misses() + self._without_used_up()
+        if isinstance(strategy, TrackGap):
+            return "asks later, of a frame without an object that is seen before and after"
         count = next(c for s, c in zip(self.strategies, self.sight.counts.tolist()) if s is strategy)
         if count == NOT_APPLICABLE:
             return "has nothing to say of such a frame"
@@ -63,6 +68,8 @@ class Seen(NamedTuple):
             return saw + self._without_used_up()
         if isinstance(strategy, DetectionsNumberBased):
             return f"saw {count} detections where it asks for {_range(strategy.more_than, strategy.less_than)}"
+        if isinstance(strategy, Novelty):
+            return self._novelty(strategy)
         return "saw a top class that it selects" if count else "saw no top class that it selects"
 
     def _expected_misses(self) -> str:
@@ -73,6 +80,13 @@ class Seen(NamedTuple):
             return f"expects {expected:g} misses while the budget leaves room for exploration alone"
         relation = "equal to" if expected == minimum > 0 else "above" if expected > minimum else "not above"
         return f"expects {expected:g} misses, {relation} {minimum:g}"
+
+    def _novelty(self, strategy: Novelty) -> str:
+        distance = self.sight.distance
+        if distance is None or distance == UNLIKE_ANY:
+            return "knows no kept frame of this camera"
+        relation = "above" if distance > strategy.minimum_distance else "not above"
+        return f"is {distance:.4f} from the nearest frame kept lately, {relation} {strategy.minimum_distance:g}"
 
     def _without_used_up(self) -> str:
         if not self.used_up:
@@ -91,8 +105,8 @@ def kept(charged: Candidate, seen: Seen | None, draw: Draw, batch: str, repeat: 
     return f"{KEPT} by {strategy.name!r} for batch {batch!r}: it {saw}{_drawn(charged, draw)}{in_spite}"
 
 
-def draw_lost(candidates: Iterable[Candidate], draw: Draw) -> str:
-    lost = "; ".join(f"{one.strategy.name!r} matched and {_drawn(one, draw)}" for one in candidates)
+def draw_lost(candidates: Iterable[Candidate], seen: Seen, draw: Draw) -> str:
+    lost = "; ".join(f"{one.strategy.name!r} {seen.by(one.strategy)} and {_drawn(one, draw)}" for one in candidates)
     return f"{DRAW_LOST}: {lost}"
 
 
@@ -107,8 +121,25 @@ def batch_full(batch: str, images: int, maximum: int) -> str:
 
 
 def no_credit(exhausted: Iterable[Exhausted]) -> str:
-    used = "; ".join(f"{strategy.name!r} {limit.type} {used} of {limit.value}" for strategy, limit, used in exhausted)
+    used = "; ".join(f"{s.name!r} {limit.type} {n} of {limit.value} in {window}" for s, limit, n, window in exhausted)
     return f"{NO_CREDIT}: {used}"
+
+
+def gap_kept(strategy: str, batch: str, saw_and_drew: str) -> str:
+    return f"{KEPT} by {strategy!r} for batch {batch!r}: {saw_and_drew}"
+
+
+def gap_draw_lost(saw_and_drew: str) -> str:
+    return f"{DRAW_LOST}: {saw_and_drew}"
+
+
+def gap_seen(class_names: Iterable[str], again_in: str, drawn: float, probability: float) -> str:
+    objects = ", ".join(map(repr, class_names))
+    relation = "below" if drawn < probability else "not below"
+    return (
+        f"{objects} is seen in the frame before and again in frame {again_in!r}, but not here, "
+        f"and it drew {drawn:.6f}, {relation} {probability:g}"
+    )
 
 
 def _saw_or_drew(strategy: AnyStrategy, seen: Seen, drew: dict[str, str]) -> str:

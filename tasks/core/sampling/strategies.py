@@ -1,13 +1,14 @@
 """Which strategies does a frame match, before any draw?
 
-Every strategy but `expected_misses` asks how many detections it counts, and whether that number is one that it wants.
+Every strategy but `expected_misses` and `track_gap` asks how many it counts, of detections or, for `novelty`, of frames
+that are novel, and whether that number is one that it wants.
 The settings are laid out once for a list of class names, and all strategies of a frame are counted together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from tasks.core.settings import (
     ClassesBased,
     CloseToThreshold,
     DetectionsNumberBased,
+    Novelty,
     RandomSampling,
     SamplingSettings,
 )
@@ -36,11 +38,13 @@ class Sight:
     """What the strategies see in a frame.
 
     counts: (strategies,) detections, NOT_APPLICABLE where a strategy has nothing to say. expected_misses: None where
-    they cannot be expected, of a stub and of a task that is not known.
+    they cannot be expected, of a stub and of a task that is not known. distance: from the nearest frame kept lately;
+    None where nobody asks, or knows.
     """
 
     counts: Counts
     expected_misses: float | None = None
+    distance: float | None = None
 
 
 def recorded_confidence(detections: Detections) -> NDArray[np.float64]:
@@ -68,6 +72,7 @@ class StrategyTable:
         self._close = self._rows_of(CloseToThreshold)
         self._number = self._rows_of(DetectionsNumberBased)
         self._classes = self._rows_of(ClassesBased)
+        self._novelty = self._rows_of(Novelty)
 
         close = [s for s in self.strategies if isinstance(s, CloseToThreshold)]
         self._threshold = np.array([s.threshold for s in close], np.float64).reshape(-1, 1)
@@ -75,6 +80,7 @@ class StrategyTable:
         self._only_top = np.array([s.only_top_classes for s in close], bool).reshape(-1, 1)
         number = [s for s in self.strategies if isinstance(s, DetectionsNumberBased)]
         classes = [s for s in self.strategies if isinstance(s, ClassesBased)]
+        self._minimum_distance = np.array([s.minimum_distance for s in self.strategies if isinstance(s, Novelty)])
         self._close_selected = _selection([s.selected_class_names for s in close], class_names)
         self._number_selected = _selection([s.selected_class_names for s in number], class_names)
         self._classes_selected = _selection([s.selected_class_names for s in classes], class_names)
@@ -113,10 +119,15 @@ class StrategyTable:
     def fits(self, counts: Counts) -> list[bool]:
         """For each strategy, in their order, whether it wants the number of detections that it counted.
 
-        Of `expected_misses`, which counts none, it says nothing.
+        Of `expected_misses` and `track_gap`, which count none, it says nothing.
         """
         wanted: list[bool] = ((counts >= self._fewest) & (counts <= self._most)).tolist()
         return wanted
+
+    def at_distance(self, sight: Sight, distance: float) -> Sight:
+        """The sight of a frame so far from those kept lately: `novelty` counts 1 where it is farther than it asks."""
+        sight.counts[self._novelty] = distance > self._minimum_distance
+        return replace(sight, distance=distance)
 
     def is_doubtful(self, sight: Sight) -> bool:
         """Does anything match, or may it, for the sake of single doubtful detections?"""
@@ -176,7 +187,7 @@ def _fewest(strategy: AnyStrategy) -> int:
         return strategy.minimum_objects_close_to_threshold
     if isinstance(strategy, DetectionsNumberBased):
         return 0 if strategy.more_than is None else strategy.more_than + 1
-    return 1 if isinstance(strategy, ClassesBased) else 0
+    return 1 if isinstance(strategy, ClassesBased | Novelty) else 0
 
 
 def _most(strategy: AnyStrategy) -> int:

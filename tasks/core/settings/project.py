@@ -9,6 +9,9 @@ from pydantic import Field
 from tasks.core.settings.base import Fraction, Name, Settings
 from tasks.core.settings.sampling import RandomSampling, SamplingSettings
 
+SuggestedStrategy = Literal["expected_misses", "rules", "random"]  # how suggested settings choose images
+DEFAULT_STRATEGY: SuggestedStrategy = "rules"
+
 
 class TrainingSettings(Settings):
     """How a model is trained; the names are ultralytics' own."""
@@ -82,8 +85,14 @@ class ProjectSettings(Settings):
     budget_images_a_day: int = Field(
         200, ge=1, description="labels that people can make, images a day over all devices"
     )
+    labels_a_week: int | None = Field(
+        None, ge=2, description="labels that people can make a week, drawn from what was collected; none: all of it"
+    )
     frames_a_day: int = Field(2_000_000, ge=1, description="frames a day over all devices, after duplicates")
     exploration: float = Field(0.2, gt=0, le=1, description="share of the budget drawn at random")
+    suggested_strategy: SuggestedStrategy = Field(
+        DEFAULT_STRATEGY, description="how suggestions spend the budget; the other ways are shown beside it"
+    )
     beta: float = Field(1.0, gt=0, description="F-beta of the operating thresholds")
     minimum_labels: int = Field(50, ge=1, description="labelled training images before a first model is trained")
     new_labels: int = Field(50, ge=1, description="newly labelled images before it is trained again")

@@ -17,6 +17,7 @@ from tasks.core.settings.base import DEFAULT_THRESHOLD, Fraction, Pixels, Settin
 
 WindowType = Literal["minutely", "hourly", "daily"]
 
+BACKBONE = "backbone"  # as an embedding: the features of the detector's own model
 MISS_BINS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)  # lower edges; each ends at the next one, or at the class's threshold
 
 
@@ -123,10 +124,48 @@ class ExpectedMisses(Strategy):
         return self
 
 
+class TrackGap(Strategy):
+    """An object is seen, then not, then seen again: the first frame without it, then a draw.
+
+    Detections of a class at or above its operating threshold are sightings; a sighting at least `minimum_iou` with
+    another is of the same object. Decided when the object is seen again, 1 to `gap_frames` frames later.
+    """
+
+    type: Literal["track_gap"]
+    selected_class_names: tuple[str, ...] | None = None
+    gap_frames: int = Field(ge=1, le=3, description="that an object may be absent; as many pictures a camera may wait")
+    minimum_iou: float = Field(gt=0, le=1, description="IoU from which on two boxes show the same object")
+    probability: Fraction
+
+
+class Novelty(Strategy):
+    """Farther than `minimum_distance` from every frame of its camera that was kept lately, then a draw.
+
+    The distance is 1 - cosine similarity of two embeddings: 0 for the same direction, 1 for unrelated ones.
+    """
+
+    type: Literal["novelty"]
+    embedding: str = Field(
+        BACKBONE,
+        pattern=r"^(backbone|.+\.onnx)$",
+        max_length=1024,
+        description="'backbone': an output of the detector's own model; else an ONNX file on the device",
+    )
+    output_name: str = Field("embedding", min_length=1, max_length=256, description="the output that is the embedding")
+    minimum_distance: float = Field(ge=0, le=2, allow_inf_nan=False)
+    probability: Fraction
+    remembered_frames: int = Field(16, ge=1, le=64, description="last kept frames of a camera that it is held against")
+
+
 AnyStrategy = Annotated[
-    RandomSampling | CloseToThreshold | ClassesBased | DetectionsNumberBased | ExpectedMisses,
+    RandomSampling | CloseToThreshold | ClassesBased | DetectionsNumberBased | ExpectedMisses | TrackGap | Novelty,
     Field(discriminator="type"),
 ]
+_ONCE = {
+    "expected_misses": "there is one budget",
+    "track_gap": "a frame is asked of once when an object is seen again",
+    "novelty": "a frame has one embedding",
+}
 
 
 class BatchingStrategy(Settings):
@@ -195,16 +234,31 @@ class SamplingSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _one_budget(self) -> SamplingSettings:
-        budgets = [s.name for s in self.sampling_strategies if isinstance(s, ExpectedMisses)]
-        if len(budgets) > 1:
-            raise ValueError(f"sampling_strategies: expected_misses can be used once, not as {budgets}")
+    def _one_of_a_kind(self) -> SamplingSettings:
+        for kind, because in _ONCE.items():
+            names = [s.name for s in self.sampling_strategies if s.type == kind]
+            if len(names) > 1:
+                raise ValueError(f"sampling_strategies: {kind} can be used once, not as {names}: {because}")
         return self
 
     @property
     def expected_misses(self) -> ExpectedMisses | None:
         """The strategy that keeps the budget."""
         return next((s for s in self.sampling_strategies if isinstance(s, ExpectedMisses)), None)
+
+    @property
+    def track_gap(self) -> TrackGap | None:
+        return next((s for s in self.sampling_strategies if isinstance(s, TrackGap)), None)
+
+    @property
+    def novelty(self) -> Novelty | None:
+        return next((s for s in self.sampling_strategies if isinstance(s, Novelty)), None)
+
+    @property
+    def embedding_output(self) -> str:
+        """The output of the detector's own model that `novelty` needs; empty where it needs none."""
+        novelty = self.novelty
+        return novelty.output_name if novelty is not None and novelty.embedding == BACKBONE else ""
 
     @property
     def exploration_strategy(self) -> RandomSampling | ExpectedMisses | None:

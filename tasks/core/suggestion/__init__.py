@@ -1,30 +1,31 @@
-"""Bands and a labelling budget -> sampling settings, with a forecast of what they will bring.
+"""An evaluation, the traffic and a labelling budget -> sampling settings, with a forecast of what they will bring.
 
-`suggest` proposes close-to-threshold rules, the plain vocabulary that other samplers know too. An image with a miss is
-worth a person's time, whatever the class of the miss. A rule is worth a strategy when the images that it adds have
-misses more often than images drawn at random (rules.py). What the rules will bring is forecast from images that had no
-part in choosing them (forecast.py). A share of the budget, the exploration, is always drawn at random: it finds the
-misses that no confidence reveals, and it keeps the evaluation honest.
-
-The other way to spend the same budget, the `expected_misses` strategy (EVALUATION.md, suggestion, points 1 and 2), has
-its place beside the rules: it needs another fit and another strategy, and shares evidence, forecast and diff.
+An image with a miss is worth a person's time, whatever the class of the miss. There are three ways to spend a budget
+(ways.py): the frames in which most misses are expected (weights.py, misses.py), plain close-to-threshold rules that
+other samplers know too (rules.py), or a random draw. A suggestion is for one of them and shows the others beside it,
+each with the same forecast (forecast.py) from images that had no part in the choice (scores.py). A share of the budget,
+the exploration, is always drawn at random: it finds the misses that no confidence reveals, and it keeps the evaluation
+honest. core/SUGGESTION.md works an example by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
 
 from tasks.core.bootstrap import MINIMUM_CLUSTERS, REPLICATES
-from tasks.core.entities import Evaluation, Rule, Suggestion, TrafficRecord, content_id
-from tasks.core.matching import Booleans, Matches
-from tasks.core.settings import AnyStrategy, SamplingSettings
+from tasks.core.entities import Alternative, Evaluation, Rule, Suggestion, TrafficRecord, content_id
+from tasks.core.matching import Matches
+from tasks.core.settings import SamplingSettings
+from tasks.core.settings.project import DEFAULT_STRATEGY, SuggestedStrategy
 from tasks.core.suggestion.evidence import FEW_IMAGES, Budget, Calibration, calibration_set, traffic_or_calibration
-from tasks.core.suggestion.forecast import cross_fit, forecast, random_scores
-from tasks.core.suggestion.rules import RuleSet, fit_rules, match_rules
-from tasks.core.suggestion.strategies import exploration_strategy, rule_strategies, settings_diff, settings_with
+from tasks.core.suggestion.forecast import forecast
+from tasks.core.suggestion.reach import reach_of
+from tasks.core.suggestion.rules import RuleSet, match_rules
+from tasks.core.suggestion.strategies import settings_diff, settings_with
+from tasks.core.suggestion.ways import Way, at_random, by_expected_misses, by_rules
 
 __all__ = ["suggest"]
 
@@ -37,6 +38,7 @@ def suggest(
     budget: float,
     frames_a_day: float,
     created_at: datetime,
+    strategy: SuggestedStrategy = DEFAULT_STRATEGY,
     exploration: float = 0.2,
     traffic: Sequence[TrafficRecord] | None = None,
     current: SamplingSettings | None = None,
@@ -47,9 +49,10 @@ def suggest(
     """Sampling settings that spend `budget` images a day where the misses are, with a forecast.
 
     matches, clusters: of the calibration images. evaluation: of the same matches; its thresholds, confidence floor,
-    class list and model version go into the settings. frames_a_day: after duplicates. traffic: the traffic log; without
-    one the calibration images stand for the traffic. current: the settings in force; what is not fitted here stays as
-    it is there. devices: how many share the traffic, as limits count on each device apart.
+    class list and model version go into the settings. frames_a_day: after duplicates. strategy: how to choose; where
+    the images speak for nothing that it could choose, the whole budget is drawn at random, with a warning. traffic: the
+    traffic log; without one the calibration images stand for the traffic. current: the settings in force; what is not
+    fitted here stays as it is there. devices: how many share the traffic and the budget.
 
     The id follows from the content, `created_at` left out. Raises SettingsError for a budget, frames or exploration
     that cannot be meant, NotEnoughData without a calibration image, DataError where the inputs do not fit each other.
@@ -57,37 +60,33 @@ def suggest(
     plan = Budget(budget, frames_a_day, exploration)
     calibration = calibration_set(matches, clusters, evaluation, replicates=replicates, seed=seed)
     seen, traffic_warnings = traffic_or_calibration(traffic, calibration, replicates=replicates, seed=seed)
+    ways: Mapping[SuggestedStrategy, Way] = {
+        "expected_misses": by_expected_misses(plan, calibration, seen, devices),
+        "rules": by_rules(plan, calibration, seen, devices),
+        "random": at_random(plan, calibration, seen),
+    }
 
-    def fit(images: Booleans) -> RuleSet:
-        """The rules that some of the calibration images, a mask, speak for."""
-        return fit_rules(
-            calibration.misses[images] > 0,
-            calibration.candidates.of_images(images),
-            seen.candidates,
-            calibration.thresholds,
-            evaluation.confidence_floor,
-            share=plan.share,
-            share_of_rules=plan.for_rules,
+    def described(way: Way) -> Alternative:
+        return Alternative(
+            strategy=way.strategy,
+            settings=settings_with(
+                current,
+                way.strategies,
+                thresholds=evaluation.thresholds,
+                confidence_floor=evaluation.confidence_floor,
+                model_digest=evaluation.model_version,
+                portable=False,
+                seed=seed,
+            ),
+            forecast=forecast(calibration, seen, way, plan, seed=seed),
+            probability=way.rules.probability,
+            rules=_rule_records(way.rules, list(evaluation.classes), calibration),
+            reach=reach_of(calibration, way.scores),
+            warnings=way.warnings,
         )
 
-    chosen = fit(np.ones(matches.images, np.bool_))
-    random_share = plan.for_exploration if chosen.rules else plan.share
-    class_names = list(evaluation.classes)
-    # Exploration first, so that what it draws is not charged to the rules.
-    strategies: list[AnyStrategy] = [
-        exploration_strategy(random_share),
-        *rule_strategies(chosen, class_names, chosen.credited(seen.candidates) * frames_a_day / devices),
-    ]
-    settings = settings_with(
-        current,
-        strategies,
-        thresholds=evaluation.thresholds,
-        confidence_floor=evaluation.confidence_floor,
-        model_digest=evaluation.model_version,
-        portable=False,
-        seed=seed,
-    )
-    scores = cross_fit(calibration, fit) if chosen.rules else random_scores(calibration)
+    chosen = described(ways[strategy])
+    others = [way for name, way in ways.items() if name != strategy and way.strategy != "random"]
     suggestion = Suggestion(
         suggestion="",
         created_at=created_at,
@@ -95,14 +94,20 @@ def suggest(
         evaluation=evaluation.evaluation,
         budget_images_a_day=budget,
         frames_a_day=frames_a_day,
+        strategy=chosen.strategy,
         probability=chosen.probability,
-        rules=_rule_records(chosen, class_names, calibration),
-        settings=settings,
-        forecast=forecast(
-            calibration, seen, scores, chosen, random_share=random_share, frames_a_day=frames_a_day, seed=seed
+        rules=chosen.rules,
+        settings=chosen.settings,
+        forecast=chosen.forecast,
+        reach=chosen.reach,
+        alternatives=tuple(described(way) for way in others),
+        diff=settings_diff(current, chosen.settings),
+        warnings=(
+            *traffic_warnings,
+            *_warnings(plan, calibration),
+            *chosen.warnings,
+            *_doubts_of_the_choice(chosen),
         ),
-        diff=settings_diff(current, settings),
-        warnings=(*traffic_warnings, *_warnings(plan, calibration, chosen)),
     )
     content = suggestion.model_dump_json(exclude={"suggestion", "created_at"})
     return suggestion.model_copy(update={"suggestion": content_id(content)})
@@ -131,7 +136,7 @@ def _rule_records(chosen: RuleSet, class_names: Sequence[str], calibration: Cali
     return tuple(records)
 
 
-def _warnings(plan: Budget, calibration: Calibration, chosen: RuleSet) -> list[str]:
+def _warnings(plan: Budget, calibration: Calibration) -> list[str]:
     """What a person should know before agreeing."""
     warnings = []
     if calibration.images < FEW_IMAGES:
@@ -152,8 +157,35 @@ def _warnings(plan: Budget, calibration: Calibration, chosen: RuleSet) -> list[s
         warnings.append("nothing was missed in the calibration images")
     elif misses == calibration.misses_out_of_reach.sum():
         warnings.append(f"all {misses} misses are blind or below the confidence floor: no rule can see them as such")
-    if not chosen.rules:
-        warnings.append("no rule beats the base rate, so the whole budget is drawn at random")
-    elif chosen.probability == 1:
-        warnings.append("the rules match fewer frames than the budget pays for, so it will not be spent in full")
+    warnings += _doubts_of_classes(calibration)
     return warnings
+
+
+def _doubts_of_classes(calibration: Calibration) -> list[str]:
+    """Classes of which the calibration images tell nothing."""
+    classes = calibration.evaluation.classes
+    unlabelled = [name for name, of_class in classes.items() if not of_class.ground_truths]
+    unplaced = [name for name, of_class in classes.items() if of_class.ground_truths == of_class.blind > 0]
+    doubts = []
+    if unlabelled:
+        doubts.append(
+            f"no labelled object of {', '.join(unlabelled)} in the calibration images: its misses cannot be expected; "
+            f"label images that show some"
+        )
+    if unplaced:
+        doubts.append(
+            f"no true detection of {', '.join(unplaced)}, so that no threshold is better than another: all of them are "
+            f"blind, and only random images find them"
+        )
+    return doubts
+
+
+def _doubts_of_the_choice(chosen: Alternative) -> list[str]:
+    """Whether choosing is expected to be worth it."""
+    expected, random = chosen.forecast.share_with_miss, chosen.forecast.share_with_miss_random
+    if chosen.strategy == "random" or expected.value > random.value:
+        return []
+    return [
+        f"by this forecast {expected.value:.0%} of chosen images show a miss and {random.value:.0%} of random ones: "
+        f"choosing is no better than chance"
+    ]

@@ -51,12 +51,18 @@ class Budget:
         return min(1.0, self.images_a_day / self.frames_a_day)
 
     @property
-    def for_rules(self) -> float:
+    def for_choice(self) -> float:
+        """b(1 - exploration): the share of all frames that are chosen for the sake of misses."""
         return self.share * (1 - self.exploration)
 
     @property
     def for_exploration(self) -> float:
         return self.share * self.exploration
+
+    @property
+    def spendable(self) -> float:
+        """Images a day: the budget, but never more than there are frames."""
+        return self.share * self.frames_a_day
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class Traffic:
 
     candidates: Candidates
     bootstrap: Bootstrap
+    is_calibration: bool = False  # there is no log, so the calibration images stand in
 
 
 def calibration_set(
@@ -143,8 +150,17 @@ def _folds(matches: Matches, bootstrap: Bootstrap, seed: int) -> Integers:
 def traffic_or_calibration(
     records: Sequence[TrafficRecord] | None, calibration: Calibration, *, replicates: int, seed: int
 ) -> tuple[Traffic, list[str]]:
-    """The traffic log of the evaluated model, or else the calibration images; and what the user must know of it."""
+    """The traffic log of the evaluated model, or else the calibration images; and what the user must know of it.
+
+    Raises DataError for a log of several models where the evaluation does not say of which one it is.
+    """
     evaluation = calibration.evaluation
+    versions = sorted({r.model_version for r in records or ()})
+    if not evaluation.model_version and len(versions) > 1:
+        raise DataError(
+            f"traffic log: its records are of {len(versions)} models ({', '.join(map(repr, versions))}), and "
+            f"confidences do not carry over: keep those of the evaluated model"
+        )
     log = [r for r in records or () if evaluation.model_version in ("", r.model_version)]
     warnings = []
     foreign = len(records or ()) - len(log)
@@ -154,7 +170,7 @@ def traffic_or_calibration(
         )
     if not log:
         warnings.append("no traffic log of this model version: the calibration images stand for the traffic")
-        return Traffic(calibration.candidates, calibration.bootstrap), warnings
+        return Traffic(calibration.candidates, calibration.bootstrap, is_calibration=True), warnings
 
     log = _thin(log)
     candidates = candidates_of_traffic(log, list(evaluation.classes), evaluation.confidence_floor)

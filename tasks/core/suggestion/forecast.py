@@ -1,97 +1,71 @@
-"""What suggested settings will bring, with 95% intervals.
+"""What a way to spend the budget will bring, with 95% intervals.
 
-Rules that are scored on the images that they were chosen on look better than they are. So the calibration images are
-cut into five folds by cluster; rules and probability are fitted on four of them and score the images of the fifth. The
-scores q, each image's probability to be kept by the rules, carry the figures:
+The scores q of the calibration images, how likely each is to be chosen by what was fitted without it (scores.py), carry
+the figures:
 
     share with a miss    sum(q * has a miss) / sum(q)
     misses an image      sum(q * misses) / sum(q)
     misses a box         sum(q * misses) / sum(q * ground truths)
 
-Their intervals come from a cluster bootstrap of these sums. What is forecast is a day to come, so each replicate also
-lets that day's images scatter around what it expects of them, by their standard error. The operating thresholds are
-held fixed: fitted anew in every fold, they made the intervals wider and held the truth less often.
+Crowded images flatter the second, and not the third. Their intervals come from a cluster bootstrap of these sums. What
+is forecast is a day to come, so each replicate also lets that day's images scatter around what it expects of them, by
+their standard error. The operating thresholds are held fixed: fitted anew in every fold, they made the intervals wider
+and held the truth less often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.core.bootstrap import Bootstrap, percentile_interval, ratio
 from tasks.core.entities import Estimate, Forecast
-from tasks.core.matching import Booleans, Floats, Integers
-from tasks.core.suggestion.evidence import Calibration, Traffic
-from tasks.core.suggestion.rules import RuleSet
+from tasks.core.matching import Floats, Integers
+from tasks.core.suggestion.evidence import Budget, Calibration, Traffic
+from tasks.core.suggestion.ways import Way
+
+SPEND_TOLERANCE = 0.1  # of the budget, that the device's rate control keeps a day within
+Z = 1.96  # of a 95% interval
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """(images,) each, of the calibration images, by rules that were fitted without them."""
+def forecast(calibration: Calibration, traffic: Traffic, way: Way, plan: Budget, *, seed: int) -> Forecast:
+    """All figures of a day.
 
-    matched: Booleans  # by any rule
-    kept: Floats  # how likely
-
-
-def cross_fit(calibration: Calibration, fit: Callable[[Booleans], RuleSet]) -> Scores:
-    """Score every image by the rules that `fit` finds on the images, a mask, outside its fold."""
-    matched, kept = np.zeros(calibration.images, np.bool_), np.zeros(calibration.images)
-    for fold in np.unique(calibration.fold):
-        held_out = calibration.fold == fold
-        rules = fit(~held_out)
-        matched[held_out] = rules.matching(calibration.candidates)[held_out] > 0
-        kept[held_out] = rules.keeps(calibration.candidates)[held_out]
-    return Scores(matched, kept)
-
-
-def random_scores(calibration: Calibration) -> Scores:
-    """The scores of settings without rules: no rule matches, and every image is equally likely."""
-    return Scores(np.zeros(calibration.images, np.bool_), np.ones(calibration.images))
-
-
-def forecast(
-    calibration: Calibration,
-    traffic: Traffic,
-    scores: Scores,
-    rules: RuleSet,
-    *,
-    random_share: float,
-    frames_a_day: float,
-    seed: int,
-) -> Forecast:
-    """All figures of a day under settings of `rules` and a random draw of `random_share`.
-
-    Without rules, the figures of the images that the rules collect are those of random ones. The base rate is that of
-    as many images drawn at random as the settings collect.
+    Where nothing is chosen, the figures of the chosen images are those of random ones. The base rate is that of as many
+    images drawn at random as are chosen.
     """
-    kept_at_random = np.full(traffic.candidates.images, random_share)
-    kept = 1 - (1 - kept_at_random) * (1 - rules.keeps(traffic.candidates))
-    images_a_day = _expected_images(traffic, kept, frames_a_day, seed)
-
+    frames_a_day = plan.frames_a_day
+    kept_at_random = np.full(traffic.candidates.images, way.random_share)
+    kept = 1 - (1 - kept_at_random) * (1 - way.chosen)
     each = np.ones(calibration.images, np.int64)
     misses, has_miss = calibration.misses, calibration.misses > 0
-    collected = frames_a_day * traffic.candidates.share(rules.keeps(traffic.candidates) if rules.rules else kept)
-    of_a_day = partial(_expected_ratio, calibration.bootstrap, images=collected, seed=seed)
+    chooses = way.strategy != "random"
+    images = frames_a_day * traffic.candidates.share(way.chosen if chooses else kept)
+    q = way.scores.kept
+    of_a_day = partial(_expected_ratio, calibration.bootstrap, images=images, seed=seed)
     of_all = partial(_expected_ratio, calibration.bootstrap, each, images=np.inf, seed=seed)
     return Forecast(
-        images_a_day=images_a_day,
+        images_a_day=_budgeted_images(traffic, way, plan, seed)
+        if way.keeps_the_budget
+        else _expected_images(traffic, kept, frames_a_day, seed),
         images_a_day_random=_expected_images(traffic, kept_at_random, frames_a_day, seed),
-        share_with_miss=of_a_day(scores.kept, has_miss, each),
+        share_with_miss=_lifted(of_a_day(q, has_miss, each), way.scores.lift),
         share_with_miss_random=of_a_day(each, has_miss, each),
-        misses_an_image=of_a_day(scores.kept, misses, each),
-        misses_a_box=of_a_day(scores.kept, misses, calibration.ground_truths),
-        misses_reached=of_all(misses * scores.matched, misses),
+        misses_an_image=of_a_day(q, misses * way.scores.lift, each),
+        misses_a_box=_richer(of_a_day(q, misses, calibration.ground_truths), way.scores.lift),
+        misses_reached=of_all(misses * way.scores.matched, misses),
         misses_blind=of_all(calibration.misses_out_of_reach, misses),
+        misses_collected=of_all(misses * way.scores.collected(way.random_share), misses),
     )
 
 
 def _expected_ratio(
     bootstrap: Bootstrap,
     kept: Floats | Integers,
-    numerator: Integers | Booleans,
+    numerator: NDArray[Any],
     denominator: Integers,
     *,
     images: float,
@@ -114,21 +88,51 @@ def _expected_ratio(
     # The variance of a ratio of two means over `images` images (delta method).
     residuals = ratio(by_aa - 2 * ratios * by_ac + ratios**2 * by_cc, n).clip(min=0)
     standard_errors = np.sqrt(residuals / images) * ratio(n, by_c)
-    expanded = value + (ratios - value) * _small_sample_factor(sums[:, 0])
+    carrying = _units_that_carry(sums[:, 0])
+    expanded = value + (ratios - value) * _small_sample_factor(carrying)
     days = expanded + standard_errors * np.random.default_rng(seed).standard_normal(len(ratios))
     highest = 1.0 if (a <= c).all() else np.inf
-    return _estimate(value, *(percentile_interval(days.clip(0.0, highest)) or (0.0, highest)))
+    low, high = percentile_interval(days.clip(0.0, highest)) or (0.0, highest)
+    if np.isin(a, (0, 1)).all() and (c == 1).all():  # a share of images: where all of them agree, draws cannot differ
+        least_low, least_high = _wilson(value, carrying)
+        low, high = min(low, least_low), max(high, least_high)
+    return _estimate(value, low, high)
 
 
-def _small_sample_factor(kept: Floats) -> float:
-    """By how much a bootstrap of few units is too narrow: `sqrt(n / (n - 1))` and Student's t in place of 1.96.
+def _lifted(share: Estimate, lift: float) -> Estimate:
+    """The share with a miss of images that hold `lift` times as many: `1 - (1 - share)^lift`, as of Poisson counts."""
+    if lift == 1:
+        return share
+    return _estimate(*(1 - (1 - figure) ** lift for figure in (share.value, share.low, share.high)))
 
-    kept: (units,). n: the number of units that carry the figure, `sum(kept)^2 / sum(kept^2)`. After Hesterberg (2015),
-    "What teachers should know about the bootstrap", section 3.2; the quantile of t by Cornish-Fisher.
+
+def _richer(share: Estimate, lift: float) -> Estimate:
+    """The share of boxes that are missed in images with `lift` times as many misses and as many found: odds * lift."""
+    if lift == 1:
+        return share
+    return _estimate(*(lift * figure / (1 + (lift - 1) * figure) for figure in (share.value, share.low, share.high)))
+
+
+def _units_that_carry(kept: Floats) -> float:
+    """How many units, (units,) by what each contributes, carry a figure: `sum(kept)^2 / sum(kept^2)` (Kish 1965)."""
+    return max(2.0, float(kept.sum() ** 2 / (kept**2).sum()))
+
+
+def _small_sample_factor(n: float) -> float:
+    """By how much a bootstrap of n units is too narrow: `sqrt(n / (n - 1))` and Student's t in place of 1.96.
+
+    After Hesterberg (2015), "What teachers should know about the bootstrap", section 3.2; the quantile of t by
+    Cornish-Fisher.
     """
-    n = max(2.0, float(kept.sum() ** 2 / (kept**2).sum()))
     t = 1.96 + 2.372 / (n - 1) + 2.823 / (n - 1) ** 2
     return float(np.sqrt(n / (n - 1)) * t / 1.96)
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
+    """The 95% interval of a share of n independent units (Wilson 1927); of a finer one there is no evidence."""
+    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * np.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def _expected_images(traffic: Traffic, kept: Floats, frames_a_day: float, seed: int) -> Estimate:
@@ -139,6 +143,22 @@ def _expected_images(traffic: Traffic, kept: Floats, frames_a_day: float, seed: 
     days = means + np.sqrt(means) * np.random.default_rng(seed).standard_normal(len(means))
     expected = frames_a_day * traffic.candidates.share(kept)
     return _estimate(expected, *(percentile_interval(days.clip(0.0, frames_a_day)) or (0.0, frames_a_day)))
+
+
+def _budgeted_images(traffic: Traffic, way: Way, plan: Budget, seed: int) -> Estimate:
+    """Images a day of a device that follows its traffic until the budget is spent, as far as there are such frames.
+
+    It ends within 10% of the budget, and its exploration scatters as Poisson counts do.
+    """
+    weight = traffic.candidates.weight
+    possible = 1 - (1 - way.random_share) * (1 - way.may_be_chosen)
+    replicates = traffic.bootstrap.replicates(traffic.bootstrap.sums(possible * weight, weight))
+    means = np.minimum(plan.spendable, plan.frames_a_day * ratio(replicates[:, 0], replicates[:, 1]))
+    scatter = np.sqrt((SPEND_TOLERANCE * means / Z) ** 2 + plan.exploration * means)
+    days = means + scatter * np.random.default_rng(seed).standard_normal(len(means))
+    expected = min(plan.spendable, plan.frames_a_day * traffic.candidates.share(possible))
+    interval = percentile_interval(days.clip(0.0, plan.frames_a_day)) or (0.0, plan.frames_a_day)
+    return _estimate(expected, *interval)
 
 
 def _estimate(value: float, low: float, high: float) -> Estimate:

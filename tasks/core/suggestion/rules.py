@@ -57,6 +57,13 @@ class Candidates:
         number = np.cumsum(images) - 1
         return Candidates(number[self.image[rows]], self.class_id[rows], self.confidence[rows], self.weight[images])
 
+    def without_top(self) -> Candidates:
+        """All but the most confident detection of each image; of equal ones the first class is the top one."""
+        order = np.lexsort((self.class_id, -self.confidence, self.image))
+        image = self.image[order]
+        rows = order[1:][image[1:] == image[:-1]]
+        return Candidates(self.image[rows], self.class_id[rows], self.confidence[rows], self.weight)
+
 
 def candidates_of_matches(matches: Matches, confidence_floor: float) -> Candidates:
     """The candidates of labelled images. Detections in crowd regions count: a device knows of no crowds."""
