@@ -1,6 +1,8 @@
 """Matching against a slow reference, and the properties that everything after it relies on."""
 
+import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -318,6 +320,21 @@ def test_columns_survive_the_way_into_a_table_and_back(contents):
     for name, table in again.columns().items():
         for column, values in table.items():
             np.testing.assert_array_equal(values, tables[name][column])
+
+
+@given(st.lists(images, max_size=7), st.integers(1, 4))
+@settings(deadline=None, max_examples=50)
+def test_images_matched_a_few_at_a_time_are_matched_as_all_at_once(contents, at_once):
+    """How many images are looked at together changes no column: rows that point at others point at the same ones."""
+    results = [image(*content) for content in contents]
+    together = match(results)
+    with mock.patch.object(sys.modules["tasks.core.matching.match"], "IMAGES_AT_ONCE", at_once):
+        apart = match(results)
+    assert apart.images == together.images
+    for name, table in together.columns().items():
+        for column, values in table.items():
+            np.testing.assert_array_equal(apart.columns()[name][column], values)
+            assert apart.columns()[name][column].dtype == values.dtype
 
 
 @pytest.mark.parametrize("confidence", [float("nan"), float("inf"), 1.5, -0.1])

@@ -34,10 +34,16 @@ from tasks.core.matching.shapes import badly_shaped
 
 MATCHING_IOU = 0.5
 LOCALISATION_IOU = 0.1
+IMAGES_AT_ONCE = 2_500  # their boxes still fit into the processor's caches
 
 
 def match(results: Sequence[ImageResult]) -> Matches:
-    """Match all images at once. Linear in the number of boxes: 5,000 images x 100 detections well within a second."""
+    """Match all images, thousands at once. Linear in the number of boxes: 5,000 x 100 well within a second."""
+    starts = range(0, max(len(results), 1), IMAGES_AT_ONCE)
+    return Matches.joined([_match_at_once(results[start : start + IMAGES_AT_ONCE]) for start in starts])
+
+
+def _match_at_once(results: Sequence[ImageResult]) -> Matches:
     detections = rank_detections(stack_detections(results))
     truths, crowds = stack_truths(results)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,6 +122,12 @@ class _Columns:
     def __getitem__(self, rows: NDArray[Any]) -> Self:
         return type(self)(*(getattr(self, field.name)[rows] for field in fields(self)))  # type: ignore[arg-type]
 
+    @classmethod
+    def stacked(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, one part after another."""
+        names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
     def columns(self) -> dict[str, NDArray[Any]]:
         """One-dimensional arrays by name, as a table wants them; `xyxy` becomes x1, y1, x2, y2."""
         table: dict[str, NDArray[Any]] = {}
@@ -136,6 +142,11 @@ class _Columns:
         boxes = np.stack([np.asarray(table[side], np.float64) for side in ("x1", "y1", "x2", "y2")], axis=1)
         names = [field.name for field in fields(cls)]  # type: ignore[arg-type]
         return cls(**{name: boxes if name == "xyxy" else np.asarray(table[name]) for name in names})
+
+
+def _moved(rows: Integers, by: int) -> Integers:
+    """Row numbers behind so many other rows; -1, none, stays."""
+    return np.where(rows >= 0, rows + by, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +211,21 @@ class Matches:
             MatchedDetections.from_columns(tables["detections"]),
             top_only,
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Matches]) -> Matches:
+        """Images matched apart, of one kind, as if they had been matched together; at least one part."""
+        before = np.cumsum([[0, 0, 0], *([p.images, len(p.truths), len(p.detections)] for p in parts)], axis=0)
+        truths = [
+            replace(p.truths, image=p.truths.image + images, detection=_moved(p.truths.detection, detections))
+            for p, (images, _, detections) in zip(parts, before.tolist())
+        ]
+        detected = [
+            replace(p.detections, image=p.detections.image + images, truth=_moved(p.detections.truth, truths_before))
+            for p, (images, truths_before, _) in zip(parts, before.tolist())
+        ]
+        columns = MatchedTruths.stacked(truths), MatchedDetections.stacked(detected)
+        return cls(int(before[-1, 0]), *columns, top_only=parts[0].top_only)
 
     @property
     def is_top(self) -> Booleans:
