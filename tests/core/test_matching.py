@@ -42,7 +42,7 @@ def image(detections=(), truths=(), crowds=()):
     )
 
 
-# --- the slow reference, straight from EVALUATION.md -----------------------------------------------------------------
+# --- the slow reference, straight from the definition -----------------------------------------------------------------
 
 
 def area(box):

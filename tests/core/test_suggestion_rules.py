@@ -1,4 +1,4 @@
-"""Choosing rules, their probability and their scores, against slow references straight from EVALUATION.md."""
+"""Choosing rules, their probability and their scores, against slow references straight from the definition."""
 
 import numpy as np
 import pytest
