@@ -36,7 +36,10 @@ def pictures(count, sizes=((64, 64), (120, 200), (150, 90))):
 @pytest.fixture(scope="module")
 def ultralytics_folder(tmp_path_factory):
     pytest.importorskip("ultralytics")
+    from tasks.adapters.trainer.library import ultralytics
     from tests.benchmarks.edge_models import prepare_ultralytics
+
+    ultralytics()  # its own import replaces Pillow's open for all tests after these
 
     folder = tmp_path_factory.mktemp("ultralytics")
     prepare_ultralytics(folder)

@@ -50,7 +50,9 @@ def ultralytics() -> ModuleType:
     home = tempfile.TemporaryDirectory(prefix="edgeloop-trainer-")
     _HOMES.append(home)
     os.environ |= {**ENVIRONMENT, "YOLO_CONFIG_DIR": home.name}
-    plain_open = Image.open
+    plain_open = vars(Image)["open"]
+    # Somebody may have imported it before us; its replacement holds on to what it replaced.
+    plain_open = plain_open.__globals__.get("_image_open", plain_open)
     with quiet():
         library = import_module("ultralytics")
         utils, checks, tasks = (import_module(f"ultralytics.{name}") for name in ("utils", "utils.checks", "nn.tasks"))
