@@ -168,6 +168,7 @@ def answer_in_garbage(connection):
     connection.sendall(b"RTSP/1.0 200 OK\r\n" + os.urandom(4096) + b"\r\n\r\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("serve", "reason"),
     [

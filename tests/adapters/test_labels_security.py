@@ -175,6 +175,7 @@ def test_fuzzed_coco_raises_nothing_but_labels_invalid(data):
         assert "\n" not in str(error)  # noqa: PT017
 
 
+@pytest.mark.slow
 @QUIET
 @given(COCOS, RECORDS | JSON)
 def test_fuzzed_pairs_raise_nothing_but_labels_invalid(tmp_path, truth, results):

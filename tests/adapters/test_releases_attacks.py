@@ -93,6 +93,7 @@ def test_nothing_published_is_no_error(tmp_path):
     assert trusted(Bucket(f"file://{tmp_path}/bucket", "yard"), tmp_path / "installed").newest("all") == 0
 
 
+@pytest.mark.slow
 def test_releases_are_followed_over_s3(request, tmp_path):
     """The same over a real S3 server: the release and its model arrive verified."""
     bucket = Bucket(fresh_s3_url(request), "yard")

@@ -138,6 +138,7 @@ def test_the_forecasts_of_all_ways_stand_beside_each_other():
     assert rows["share of all misses that would be collected"] == ["31% (20 to 40)", ""]
 
 
+@pytest.mark.slow
 def test_how_forecasts_came_true_is_on_the_page(tmp_path):
     """Once for the whole run, with the score of the base rate; without a scored forecast there is no such table."""
     records = (FigureRecord("share_with_miss", 4, 3, 0.41, 1.7), FigureRecord("images_a_day", 4, 4, 31.0))
@@ -205,6 +206,7 @@ def test_an_evaluation_without_objects_or_images_has_a_page(tmp_path):
         assert "Without a labelled object in these images: container, pallet, person." in page
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_tells_all_of_it(tmp_path):
     """Rounds, strategies, labels, models, verdicts, forecasts that came true, swaps and links are on the page."""
     page = report.loop_page(told(), tmp_path / "deep" / "loop.html").read_text()

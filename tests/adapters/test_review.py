@@ -71,6 +71,7 @@ def test_processes_share_one_server_and_a_restart_keeps_port_and_data(tmp_path, 
         review.stop_database(folder)
 
 
+@pytest.mark.slow
 def test_a_port_that_serves_other_data_is_not_taken_for_ours(tmp_path, environment):
     """When another folder's server has taken our last port, a server of our own is started on another one."""
     other, ours = tmp_path / "other", tmp_path / "ours"

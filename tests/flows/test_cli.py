@@ -74,6 +74,7 @@ def coco_pair(folder: Path) -> tuple[Path, Path]:
     return write(folder / "G.json", truth), write(folder / "P.json", seen)
 
 
+@pytest.mark.slow
 def test_explain_answers_one_json_line_a_frame(tmp_path):
     """`edgeloop explain` prints exactly the published keys, and the same files give the same answer."""
     settings = write(tmp_path / "S.json", SETTINGS)

@@ -135,6 +135,7 @@ def test_a_narrow_terminal_has_the_errors_below_the_figures(tmp_path, bucket):
     assert error in " ".join(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_no_device_and_no_bucket_are_one_clear_line(tmp_path, bucket):
     """An empty fleet is said and is no failure; a bucket that cannot be used is exit code 2."""
     done = status_of(tmp_path)

@@ -191,6 +191,7 @@ def test_after_the_loss_of_its_disk_a_device_goes_on_above_the_highest_number(tm
     assert len(after) > len(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["refused", pytest.param("silent", marks=pytest.mark.slow)])
 def test_a_dead_bucket_stops_nothing_and_is_drained_to_later(request, tmp_path, frames, monkeypatch, way):
     """Without a bucket every frame is decided and every sample waits; once it is back all of them arrive."""

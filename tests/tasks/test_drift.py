@@ -64,6 +64,7 @@ def test_area_is_compared_where_random_samples_have_it(project, model):
     assert [figure.figure for figure in found.drift.cameras[0].changed] == ["area"]
 
 
+@pytest.mark.slow
 def test_the_picture_shows_figures_and_frames(project, model):
     """A PNG with a row a camera; frames and crops of the camera that changed make it higher."""
     log(project, records(model, 1600, worse_from=1200))

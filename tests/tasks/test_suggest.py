@@ -157,6 +157,7 @@ def test_a_suggestion_is_stored_with_what_it_was_made_from(project, tmp_path):
     assert suggest(project, model, evaluation.evaluation).suggestion == made.suggestion
 
 
+@pytest.mark.slow
 def test_a_project_says_how_suggestions_choose(project, tmp_path):
     """By expected misses, shared by the group's devices, where the project says so; the other ways stand beside it."""
     dataset, model = a_labelled_month(project), a_model(project, tmp_path)
