@@ -33,12 +33,12 @@ test: setup
 
 # make test-fast    without the slow tests, on two cores
 test-fast: setup
-	@$(BIN)/python -m pytest -m "not slow" -q -n 2
+	@$(BIN)/python -m pytest -m "not slow" -q -n 2 --hypothesis-profile=new
 
 # make soak    the long versions of the fault tests, hours; each prints the figure of its promise
 soak: setup
 	@deployments/test_packages.sh
-	@$(BIN)/python -m pytest --soak tests/soak -s --timeout=0
+	@$(BIN)/python -m pytest --soak tests/soak -s --timeout=0 --hypothesis-profile=new
 
 # make lint    format, style, types and floors
 lint: setup

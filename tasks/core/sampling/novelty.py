@@ -1,7 +1,8 @@
 """How far is a frame from those of its camera that were kept lately, as an embedding sees them?
 
 The distance is 1 - cosine similarity, of embeddings as they are remembered: a signed byte a dimension, the largest of
-them 127. That moves a distance by less than 0.006, makes those of equal frames 0, and a restart moves it no further.
+them 127. That moves the distances of usual embeddings (64 numbers or more) by less than 0.005, makes those of equal
+frames 0, and a restart moves it no further.
 """
 
 from __future__ import annotations
