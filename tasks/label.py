@@ -7,7 +7,7 @@ from pathlib import Path
 from prefect import task
 from pydantic import BaseModel
 
-from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus
+from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus, pre_annotations
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.corrections import count_corrections
@@ -58,7 +58,8 @@ def offer_batch(project: ProjectSettings, batch_id: str, thresholds: Thresholds)
         except (DataError, ObjectMissing) as error:
             left_out.append(str(error))
     labelling = labelling_of(project)
-    labelling.push(batch.model_copy(update={"samples": tuple(readable)}), cache.path_of, thresholds)
+    offered = batch.model_copy(update={"samples": tuple(readable)})
+    labelling.push(offered, cache.path_of, pre_annotations(offered, thresholds))
     return Offered(batch_id=batch_id, where=labelling.where(batch_id), images=len(readable), left_out=tuple(left_out))
 
 

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from tasks.adapters.labelling import FilesLabelling, LabellingStatus
+from tasks.adapters.labelling import FilesLabelling, LabellingStatus, pre_annotations
 from tasks.adapters.labels import voc_bytes, yolo_text
 from tasks.core.entities import STUB, Batch
 from tasks.core.errors import SettingsError
@@ -49,7 +49,7 @@ def test_a_batch_is_laid_out_for_people(labelling, folder, image_of):
         0, detections=(seen("car", 0.9), seen("car", 0.39, (1, 1, 9, 9)), seen("truck", 0.5), seen("bus", 1))
     )
     batch = a_batch(first, a_sample(1, detections=()))
-    labelling.push(batch, image_of, {"car": 0.4})
+    labelling.push(batch, image_of, pre_annotations(batch, {"car": 0.4}))
     for number, sample in enumerate(batch.samples):
         assert (folder / "images" / f"{sample.sample_id}.jpg").read_bytes() == a_picture(number)
     coco = json.loads((folder / "pre_annotations.json").read_text())
@@ -69,10 +69,10 @@ def test_what_measures_the_model_and_what_no_model_saw_come_blank(labelling, ima
     """No seeds for test and calibration images, for a stub's samples, nor for imported batches."""
     one, two, three = a_sample(0), a_sample(1), a_sample(2, model_version=STUB)
     batch = a_batch(one, two, three, unseeded=(two.sample_id,))
-    labelling.push(batch, image_of, {})
+    labelling.push(batch, image_of, pre_annotations(batch, {}))
     assert set(labelling.seeds(batch)) == {one.sample_id}
     imported = a_batch(one, batch_id="imported", origin="import")
-    labelling.push(imported, image_of, {})
+    labelling.push(imported, image_of, pre_annotations(imported, {}))
     assert labelling.seeds(imported) == {}
 
 
@@ -81,19 +81,19 @@ def test_detections_that_cannot_be_drawn_are_not_shown(labelling, image_of):
     odd = [(float("nan"), 1, 5, 5), (1, 1, float("inf"), 5), (900, 900, 950, 950), (5, 5, 5, 9)]
     sample = a_sample(0, detections=(*(seen("car", 0.9, xyxy) for xyxy in odd), seen("car", 0.8)))
     batch = a_batch(sample)
-    labelling.push(batch, image_of, {})
+    labelling.push(batch, image_of, pre_annotations(batch, {}))
     assert [b.xyxy for b in labelling.seeds(batch)[sample.sample_id].boxes] == [(10, 10, 30, 30)]
 
 
 def test_offering_again_changes_nothing_that_people_have(labelling, folder, image_of):
     """Labels, edited pre-annotations and the seeds stay when thresholds move; an image that comes late comes blank."""
     one, late = a_sample(0), a_sample(1)
-    labelling.push(a_batch(one), image_of, {})
+    labelling.push(a_batch(one), image_of, pre_annotations(a_batch(one), {}))
     seeds = labelling.seeds(a_batch(one))
     (folder / "pre_annotations.json").write_text("edited in place")
     (folder / "labels" / "notes.txt").write_text("mine")
     batch = a_batch(one, late)
-    labelling.push(batch, image_of, {"truck": 0.1})
+    labelling.push(batch, image_of, pre_annotations(batch, {"truck": 0.1}))
     assert labelling.seeds(batch) == seeds
     assert (folder / "pre_annotations.json").read_text() == "edited in place"
     assert (folder / "labels" / "notes.txt").read_text() == "mine"
@@ -104,7 +104,7 @@ def test_offering_again_changes_nothing_that_people_have(labelling, folder, imag
 def test_editing_an_offered_image_does_not_reach_the_cache(labelling, folder, image_of):
     """People get copies: a program that turns a picture in place turns theirs alone."""
     sample = a_sample(0)
-    labelling.push(a_batch(sample), image_of, {})
+    labelling.push(a_batch(sample), image_of, pre_annotations(a_batch(sample), {}))
     (folder / "images" / f"{sample.sample_id}.jpg").write_bytes(b"turned")
     assert image_of(sample).read_bytes() == a_picture(0)
 
@@ -113,7 +113,9 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path, image_of):
     """The setting to change is named."""
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(SettingsError, match=r"taken.*labelling\.folder"):
-        FilesLabelling(tmp_path / "taken").push(a_batch(a_sample(0)), image_of, {})
+        FilesLabelling(tmp_path / "taken").push(
+            a_batch(a_sample(0)), image_of, pre_annotations(a_batch(a_sample(0)), {})
+        )
 
 
 def written_as(form, path, sample, boxes):
@@ -140,7 +142,7 @@ def test_labels_come_back_in_any_form_a_part_at_a_time(labelling, folder, image_
     """Each image has a label as soon as its file is there; an empty label is one, no file is none."""
     one, two, three = samples = [a_sample(n) for n in range(3)]
     batch = a_batch(*samples)
-    labelling.push(batch, image_of, {})
+    labelling.push(batch, image_of, pre_annotations(batch, {}))
     assert labelling.pull(batch) == []
     written_as(form, folder / "labels", one, (box("car", 4, 4), box("truck", 30, 20)))
     assert boxes_of(labelling.pull(batch)) == {one.sample_id: (box("car", 4, 4), box("truck", 30, 20))}
@@ -157,7 +159,7 @@ def test_zips_are_read_the_newest_last(labelling, folder, image_of, tmp_path):
     """Outside labellers send a zip a day, macOS adds its own files; of an image in two the newer zip counts."""
     one, two = a_sample(0), a_sample(1)
     batch = a_batch(one, two)
-    labelling.push(batch, image_of, {})
+    labelling.push(batch, image_of, pre_annotations(batch, {}))
     for day, boxes in enumerate([(box("car", 4, 4),), (box("truck", 4, 4),)], start=1):
         part = tmp_path / f"day-{day}"
         part.mkdir()
@@ -180,7 +182,7 @@ def test_what_is_wrong_with_labels_is_written_down_and_the_rest_is_taken(labelli
     """An unknown class, a box outside, an image of another batch, no numbers: a line each; mended, the lines go."""
     samples = [a_sample(n) for n in range(4)]
     batch = a_batch(*samples)
-    labelling.push(batch, image_of, {})
+    labelling.push(batch, image_of, pre_annotations(batch, {}))
     texts = ["0 0.5 0.5 0.2 0.2\n", "7 0.5 0.5 0.2 0.2\n", "0 0.99 0.5 0.4 0.2\n", "car at the left\n"]
     for sample, text in zip(samples, texts):
         (folder / "labels" / f"{sample.sample_id}.txt").write_text(text)
@@ -200,7 +202,7 @@ def test_what_is_wrong_with_labels_is_written_down_and_the_rest_is_taken(labelli
 def test_pre_annotations_that_come_back_untouched_are_not_signed_by_the_model(labelling, folder, image_of):
     """A program that keeps keys it does not know hands back a label of the person, made when the file was."""
     batch = a_batch(a_sample(0))
-    labelling.push(batch, image_of, {})
+    labelling.push(batch, image_of, pre_annotations(batch, {}))
     (folder / "labels" / "mine.json").write_bytes((folder / "pre_annotations.json").read_bytes())
     os.utime(folder / "labels" / "mine.json", (NOON.timestamp(), NOON.timestamp()))
     (found,) = labelling.pull(batch)
@@ -211,7 +213,7 @@ def test_a_skipped_image_counts_apart(labelling, image_of):
     """COCO of ours says `status`: a skipped image is neither done nor open."""
     one, two = a_sample(0), a_sample(1)
     batch = a_batch(one, two)
-    labelling.push(batch, image_of, {})
+    labelling.push(batch, image_of, pre_annotations(batch, {}))
     labelling.put_back(batch, [label(one, status="skipped"), label(two, box("car", 1, 1))])
     status = LabellingStatus.of(labelling.offered(batch), labelling.pull(batch))
     assert status == LabellingStatus(offered=2, done=1, skipped=1)

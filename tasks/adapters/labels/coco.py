@@ -1,9 +1,9 @@
 """COCO files: the label revisions of the bucket, data sets of others, and their boxes as [x, y, width, height].
 
 A revision is a COCO file whose images carry what COCO has no word for: `sample_id`, `annotator`, `labelled_at`,
-`status`, `seeded`, `corrections`. Every COCO tool reads it. An image without annotations is one that was reviewed and
-found empty; an image that nobody looked at is not in the file. Ids of annotations start at 1, for COCO's evaluation
-reads a match with annotation 0 as no match.
+`status`, `seeded`, `corrections` and, where they say something, `origin`, `reason` and `lead_seconds`. Every COCO tool
+reads it. An image without annotations is one that was reviewed and found empty; an image that nobody looked at is not
+in the file. Ids of annotations start at 1, for COCO's evaluation reads a match with annotation 0 as no match.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ from tasks.core.errors import ImageUnreadable, LabelsInvalid
 from tasks.core.splits import source_group_of
 
 UNKNOWN_IMAGE = "image that is not in the batch"
+SELDOM = ("origin", "reason", "lead_seconds")  # written where they say more than the default
+EXTRAS = ("status", "seeded", "corrections", *SELDOM)
 _SAMPLE_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{20}(?![0-9a-f])")
 
 
@@ -177,7 +179,7 @@ def labels_from_coco(
         boxes = _boxes(coco.annotations[image["id"]], sample.width, sample.height, categories, where, problems)
         if boxes is None or not _size_fits(image, (sample.width, sample.height), place, problems):
             continue
-        extras = {key: image[key] for key in ("status", "seeded", "corrections") if key in image}
+        extras = {key: image[key] for key in EXTRAS if key in image}
         try:
             labels[sample.sample_id] = Label(
                 sample_id=sample.sample_id,
@@ -217,6 +219,7 @@ def _image_record(image_id: int, label: Label, sample: Sample) -> dict[str, Any]
         "status": label.status,
         "seeded": label.seeded,
         "corrections": label.corrections,
+        **{key: value for key in SELDOM if (value := getattr(label, key)) != Label.model_fields[key].default},
     }
 
 

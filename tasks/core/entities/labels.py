@@ -9,6 +9,10 @@ from pydantic import Field
 from tasks.core.entities.base import Record, UtcTime, Xyxy
 from tasks.core.entities.samples import Sample
 
+# labels: what the loop learns from. trial: a few images first, to see whether people label as they should.
+# seeded-twin: images that measure, labelled once more with pre-annotations, to see what those change.
+BatchPurpose = Literal["labels", "trial", "seeded-twin"]
+
 
 class Batch(Record):
     """Samples that go to labelling together."""
@@ -26,6 +30,12 @@ class Batch(Record):
         {}, description="sample id -> how likely it was to come into this batch; 1 for one that is not named"
     )
     drawn_from: tuple[str, ...] = Field((), description="batches that its samples were drawn from, where they were")
+    purpose: BatchPurpose = Field("labels", description="what its labels are for; those of other kinds never train")
+    gold: tuple[str, ...] = Field(
+        (), description="sample ids whose label is known: what people say of them only measures people"
+    )
+    after: str = Field("", description="the trial batch that must be accepted before this one is offered")
+    assignee: str = Field("", description="who is asked to label it; empty: whoever comes")
 
 
 class LabelBox(Record):
@@ -47,6 +57,9 @@ class Label(Record):
     labelled_at: UtcTime
     seeded: bool = Field(False, description="the person saw pre-annotations")
     corrections: int = Field(0, description="boxes added, removed, moved or renamed against the pre-annotations")
+    origin: Literal["human", "model"] = Field("human", description="model: predictions that were accepted in bulk")
+    reason: str = Field("", max_length=200, description="why it was skipped, in the words of who did")
+    lead_seconds: float | None = Field(None, ge=0, description="time that the person spent on the image, s")
 
 
 Split = Literal["train", "calibration", "test", "excluded"]

@@ -18,66 +18,15 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Protocol
 
-from pydantic import BaseModel
-
+from tasks.adapters.labelling.interface import Offer
 from tasks.adapters.labels import read_labels, revision_bytes, unpack
-from tasks.adapters.labels.dataset import BadBox, checked_box
-from tasks.core.entities import STUB, Batch, Label, LabelBox, Record, Sample
+from tasks.adapters.labels.coco import EXTRAS
+from tasks.core.entities import Batch, Label, Sample
 from tasks.core.errors import LabelsInvalid, SettingsError
-from tasks.core.settings import DEFAULT_THRESHOLD, Thresholds
-
-
-class LabellingStatus(BaseModel):
-    """How far people are with a batch, in images."""
-
-    offered: int
-    done: int
-    skipped: int = 0
-
-    @classmethod
-    def of(cls, offered: Iterable[str], labels: Iterable[Label]) -> LabellingStatus:
-        """offered: sample ids. Labels of other images count for nothing."""
-        wanted = set(offered)
-        states = [label.status for label in labels if label.sample_id in wanted]
-        return cls(offered=len(wanted), done=states.count("done"), skipped=states.count("skipped"))
-
-    @property
-    def complete(self) -> bool:
-        return self.done + self.skipped >= self.offered
-
-
-class Labelling(Protocol):
-    """Where people label: files here, other interfaces beside it."""
-
-    def push(self, batch: Batch, image_of: Callable[[Sample], Path], thresholds: Thresholds) -> None:
-        """Offer a batch. Offering it again changes nothing that people have, and nothing that they have done."""
-
-    def offered(self, batch: Batch) -> tuple[str, ...]:
-        """The sample ids that people were given."""
-
-    def seeds(self, batch: Batch) -> dict[str, Label]:
-        """What people saw before they began, by sample id; nothing of an image that came to them blank."""
-
-    def pull(self, batch: Batch) -> list[Label]:
-        """What people have done, by sample id."""
-
-    def problems(self, batch: Batch) -> list[str]:
-        """What could not be used of it when it was pulled last, a line each."""
-
-    def where(self, batch_id: str) -> str: ...
-
-
-class Offer(Record):
-    """What people were given of a batch: the images, and the boxes that they began with."""
-
-    images: tuple[str, ...]
-    seeds: tuple[Label, ...]
-
 
 OFFER = ".offer.json"
 INSTRUCTIONS = """# {batch}
@@ -102,11 +51,11 @@ class FilesLabelling:
     def where(self, batch_id: str) -> str:
         return str(self._folder / batch_id)
 
-    def push(self, batch: Batch, image_of: Callable[[Sample], Path], thresholds: Thresholds) -> None:
+    def push(self, batch: Batch, image_of: Callable[[Sample], Path], seeds: Mapping[str, Label]) -> None:
         """Lay the folder of `batch` out; what people have, or have put there already, stays.
 
-        Pre-annotations are the detections at or above the operating `thresholds`. They are made once: images that are
-        offered later come blank. Raises SettingsError where the folder cannot be written.
+        Pre-annotations are laid out once: images that are offered later come blank.
+        Raises SettingsError where the folder cannot be written.
         """
         target = self._folder / batch.batch_id
         try:
@@ -114,7 +63,7 @@ class FilesLabelling:
                 (target / part).mkdir(parents=True, exist_ok=True)
             for sample in batch.samples:
                 copy_whole(image_of(sample), target / "images" / f"{sample.sample_id}.jpg")
-            offer = self._make_offer(batch, thresholds)
+            offer = self._make_offer(batch, seeds)
             if not (target / "pre_annotations.json").exists():
                 write_whole(target / "pre_annotations.json", pre_annotations_bytes(batch, offer.seeds))
             text = INSTRUCTIONS.format(
@@ -182,14 +131,12 @@ class FilesLabelling:
         except (OSError, ValueError):  # never offered, or the folder is gone or damaged
             return None
 
-    def _make_offer(self, batch: Batch, thresholds: Thresholds) -> Offer:
-        """Written once: people may have begun with these very boxes when the thresholds change."""
+    def _make_offer(self, batch: Batch, seeds: Mapping[str, Label]) -> Offer:
+        """Written once: people may have begun with these very boxes when others are seen."""
         before = self._offer(batch)
         given = tuple(sample.sample_id for sample in batch.samples)
         if before is None:
-            seeded = [sample for sample in batch.samples if is_seeded(batch, sample)]
-            seeds = tuple(pre_annotation(sample, batch.class_names, thresholds) for sample in seeded)
-            offer = Offer(images=given, seeds=seeds)
+            offer = Offer(images=given, seeds=tuple(seeds[sample_id] for sample_id in given if sample_id in seeds))
         else:
             offer = before.model_copy(update={"images": tuple(dict.fromkeys((*before.images, *given)))})
         if offer != before:
@@ -197,39 +144,13 @@ class FilesLabelling:
         return offer
 
 
-def is_seeded(batch: Batch, sample: Sample) -> bool:
-    """Whether people see pre-annotations: never on test and calibration images, nor where there was no model."""
-    return sample.sample_id not in batch.unseeded and sample.model_version != STUB and batch.origin == "devices"
-
-
-def pre_annotation(sample: Sample, class_names: Sequence[str], thresholds: Thresholds) -> Label:
-    """What the model saw in a sample at the operating thresholds, in the form of a label."""
-    boxes = []
-    for detection in sample.detections:
-        wanted = detection.confidence >= thresholds.get(detection.class_name, DEFAULT_THRESHOLD)
-        if detection.class_name not in class_names or not wanted:
-            continue
-        try:
-            xyxy = checked_box(detection.xyxy, sample.width, sample.height)
-        except BadBox:  # a device may write anything; what cannot be drawn is not shown
-            continue
-        boxes.append(LabelBox(class_name=detection.class_name, xyxy=xyxy))
-    return Label(
-        sample_id=sample.sample_id,
-        boxes=tuple(boxes),
-        annotator=sample.model_version,
-        labelled_at=sample.captured_at,
-        seeded=True,
-    )
-
-
 def pre_annotations_bytes(batch: Batch, seeds: Sequence[Label]) -> bytes:
     """COCO without who and when: a program that keeps what it does not know must not sign as the model."""
     samples = {sample.sample_id: sample for sample in batch.samples}
     content = json.loads(revision_bytes(seeds, samples, batch.class_names))
     for image in content["images"]:
-        for key in ("annotator", "labelled_at", "status", "seeded", "corrections"):
-            del image[key]
+        for key in ("annotator", "labelled_at", *EXTRAS):
+            image.pop(key, None)
     return json.dumps(content, indent=1).encode()
 
 

@@ -1,0 +1,44 @@
+"""What people begin with: the boxes that a model saw, where that does not measure it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tasks.adapters.labels.dataset import BadBox, checked_box
+from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample
+from tasks.core.settings import DEFAULT_THRESHOLD, Thresholds
+
+
+def pre_annotations(batch: Batch, thresholds: Thresholds) -> dict[str, Label]:
+    """Sample id -> what the device's model saw at or above the operating thresholds, for the images to seed."""
+    return {
+        sample.sample_id: pre_annotation(sample, batch.class_names, thresholds)
+        for sample in batch.samples
+        if is_seeded(batch, sample)
+    }
+
+
+def is_seeded(batch: Batch, sample: Sample) -> bool:
+    """Whether people see pre-annotations: never on test and calibration images, nor where there was no model."""
+    return sample.sample_id not in batch.unseeded and sample.model_version != STUB and batch.origin == "devices"
+
+
+def pre_annotation(sample: Sample, class_names: Sequence[str], thresholds: Thresholds) -> Label:
+    """What the model saw in a sample at the operating thresholds, in the form of a label."""
+    boxes = []
+    for detection in sample.detections:
+        wanted = detection.confidence >= thresholds.get(detection.class_name, DEFAULT_THRESHOLD)
+        if detection.class_name not in class_names or not wanted:
+            continue
+        try:
+            xyxy = checked_box(detection.xyxy, sample.width, sample.height)
+        except BadBox:  # a device may write anything; what cannot be drawn is not shown
+            continue
+        boxes.append(LabelBox(class_name=detection.class_name, xyxy=xyxy))
+    return Label(
+        sample_id=sample.sample_id,
+        boxes=tuple(boxes),
+        annotator=sample.model_version,
+        labelled_at=sample.captured_at,
+        seeded=True,
+    )
