@@ -15,8 +15,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from flows import edge, keys, release
+from flows import edge, keys, labelstudio, release
 from flows.allocate import allocate
+from flows.costs import ClassCost, FalseAlarmCost, MissCost, cost_of, costs_of
 from flows.drift import drift
 from flows.explain import explain
 from flows.field_recall import field_recall
@@ -41,6 +42,7 @@ app = typer.Typer(
 app.add_typer(edge.app, name="edge")
 app.add_typer(keys.app, name="keys")
 app.add_typer(release.app, name="release")
+app.add_typer(labelstudio.app, name="labelstudio")
 
 
 def main() -> None:
@@ -97,6 +99,9 @@ def evaluate(
     predictions: Annotated[Path, typer.Option(help="COCO results: a list of boxes, masks, keypoints or classes")],
     out: Annotated[Path, typer.Option(help="folder for evaluation.json, matches.parquet, report.html and plots")],
     beta: Annotated[float, typer.Option(help="F-beta of the operating thresholds")] = 1.0,
+    miss_cost: MissCost = None,
+    false_alarm_cost: FalseAlarmCost = None,
+    class_cost: ClassCost = None,
     task: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(help="detection, classification, segmentation or keypoints; else what the predictions show"),
@@ -105,7 +110,8 @@ def evaluate(
     """Find the confidence bands in which misses live, from two COCO files."""
     from tasks.evaluate import evaluate_files, task_named
 
-    evaluation = evaluate_files(ground_truth, predictions, out, beta=beta, task=task_named(task))
+    costs = costs_of(miss_cost, false_alarm_cost, class_cost)
+    evaluation = evaluate_files(ground_truth, predictions, out, beta=beta, costs=costs, task=task_named(task))
     for warning in evaluation.warnings:
         warn(warning)
     for name, figures in evaluation.classes.items():
@@ -113,6 +119,7 @@ def evaluate(
             f"{name}: {figures.ground_truths} labelled, {figures.misses} missed at threshold {figures.threshold:.3f}, "
             f"{figures.blind} of them blind"
         )
+    print(f"thresholds: {evaluation.criterion}{cost_of(evaluation)}")
     shown = ("top1", "top5") if evaluation.task == "classification" else ("AP50", "AP")
     print(", ".join(f"{name} {evaluation.coco[name]:.3f}" for name in shown) + f"; report: {out / 'report.html'}")
 
@@ -127,12 +134,16 @@ def suggest(
     exploration: Annotated[float, typer.Option(help="share of the budget drawn at random")] = 0.2,
     seed: Annotated[int, typer.Option(help="seed of the settings")] = 0,
     strategy: Annotated[Optional[str], typer.Option(help="expected_misses, rules or random")] = None,  # noqa: UP045
+    miss_cost: MissCost = None,
+    false_alarm_cost: FalseAlarmCost = None,
+    class_cost: ClassCost = None,
 ) -> None:
     """Turn an evaluation and a budget into sampling settings, with a forecast of what they will bring."""
     from flows.suggest import story
     from tasks.suggest import suggest_from_files
 
-    suggestion = suggest_from_files(evaluation, budget, frames, traffic, exploration, seed, strategy)
+    costs = costs_of(miss_cost, false_alarm_cost, class_cost)
+    suggestion = suggest_from_files(evaluation, budget, frames, traffic, exploration, seed, strategy, costs)
     for warning in suggestion.warnings:
         warn(warning)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -287,11 +298,12 @@ def demo(
     quick: Annotated[
         bool, typer.Option(help="a fraction of the frames and epochs: shows the path, not the gain")
     ] = False,
+    strategy: Annotated[str, typer.Option(help="of its suggestions: rules, expected_misses or random")] = "rules",
 ) -> None:
     """The whole loop on this machine, people simulated, no network needed."""
     from flows.demo import run_demo
 
-    run_demo(folder, seed=seed, data=data, model=model, weights=weights, quick=quick)
+    run_demo(folder, seed=seed, data=data, model=model, weights=weights, quick=quick, strategy=strategy)
 
 
 @app.command()

@@ -95,8 +95,9 @@ def camera_line(camera: CameraDrift) -> str:
     if camera.answer == "changed":
         return f"{camera.name}: CHANGED, {', '.join(figure.figure for figure in camera.changed)}"
     frames = max(figure.now_frames for figure in camera.figures)
-    unsure = [figure.figure for figure in camera.figures if figure.answer == "too few"]
-    return f"{camera.name}: no drift in {frames:,} frames" + (f"; too few for {', '.join(unsure)}" if unsure else "")
+    told = ", ".join(figure.figure for figure in camera.figures if figure.answer == "same")
+    unsure = [f"; no answer for {f.figure}, {f.reason or 'too few'}" for f in camera.figures if f.answer == "too few"]
+    return f"{camera.name}: no drift{f' of {told}' if unsure else ''} in {frames:,} frames" + "".join(unsure)
 
 
 def figure_line(figure: FigureDrift, alpha: float) -> str:

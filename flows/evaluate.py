@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefect import flow
 
+from flows.costs import cost_of
 from tasks.adapters.report.in_the_field import field_sentence, field_title
 from tasks.artifacts import picture, tell_markdown
 from tasks.central import Central
@@ -40,8 +41,9 @@ def tell(
         f"# Model {calibration.model_version} on dataset {calibration.dataset_version}",
         "",
         f"On {test.images} test images: **AP50 {test.coco.get('AP50', 0):.3f}**, recall "
-        f"{test.recall or 0:.3f}, precision {test.precision or 0:.3f} at the operating thresholds.",
+        f"{test.recall or 0:.3f}, precision {test.precision or 0:.3f} at the operating thresholds{cost_of(test)}.",
         "",
+        *([f"Operating thresholds: {calibration.criterion}.", ""] if calibration.criterion else []),
         "| class | labelled | threshold | missed | blind | misses by band |",
         "|---|---|---|---|---|---|",
     ]

@@ -15,10 +15,10 @@ from tasks.core.errors import RecordInvalid, SettingsError
 
 if TYPE_CHECKING:
     from tasks.core.explain import Explained, Timeline
-    from tasks.core.settings import CameraSettings, SamplingSettings
+    from tasks.core.settings import CameraSettings, DeviceSettings, SamplingSettings
     from tasks.explain import Recording
 
-DEVICE, CAMERA = "device", "camera"  # as `edgeloop collect` calls them
+DEVICE, CAMERA = "device", "camera"  # where nothing names them, as `edgeloop collect` calls them
 SOME_FAILED = 2  # exit code when lines of a file could not be read
 
 SettingsFile = Annotated[Path, typer.Option("--settings", help="sampling settings, ours or Roboflow's (JSON or YAML)")]
@@ -28,7 +28,8 @@ Model = Annotated[str, typer.Option(help="ONNX file, or stub")]
 Classes = Annotated[str, typer.Option(help="the project's classes, comma separated; empty: those of the model")]
 ModelClasses = Annotated[str, typer.Option(help="class names of a model without metadata: coco80 or a list")]
 Device = Annotated[Optional[str], typer.Option(help="name of the device: draws follow from it (default: device)")]  # noqa: UP045
-Camera = Annotated[str, typer.Option(help="name of the camera: draws follow from it")]
+Config = Annotated[Optional[Path], typer.Option(help="a device's settings: its camera's region, masks, rate")]  # noqa: UP045
+Camera = Annotated[Optional[str], typer.Option(help="name of the camera: draws follow from it (default: camera)")]  # noqa: UP045
 FrameRate = Annotated[Optional[float], typer.Option(help="frames a second at most, as of a device's camera")]  # noqa: UP045
 Start = Annotated[str, typer.Option(help="capture time of the first frame, 2026-01-01T00:00:00Z; empty: the file's")]
 Seed = Annotated[Optional[int], typer.Option(help="instead of the seed in the settings")]  # noqa: UP045
@@ -44,7 +45,8 @@ def explain(
     classes: Classes = "",
     model_classes: ModelClasses = "",
     device: Device = None,
-    camera: Camera = CAMERA,
+    config: Config = None,
+    camera: Camera = None,
     frame_rate: FrameRate = None,
     start: Start = "",
     seed: Seed = None,
@@ -53,17 +55,19 @@ def explain(
 ) -> None:
     """Say for each frame whether it would be kept, and why. The same files give the same answer, here and on a device.
 
-    One JSON line a frame on stdout; the last line on stderr counts them.
+    With --config, a recording is looked at as that device's camera is: the one that is named, or its only one. Without
+    a video or a folder it is the camera's own. One JSON line a frame on stdout; the last line on stderr counts them.
     """
     from tasks.adapters.config import read_sampling
 
-    if (source is None) == (detections is None):
+    if all(given is None for given in (source, config, detections)) or None not in (source, detections):
         raise SettingsError("explain: name a video or a folder, or a file of --detections, and not both")
     of_recordings = {
+        "config": config is not None,
         "model": model != "stub",
         "classes": classes,
         "model-classes": model_classes,
-        "camera": camera != CAMERA,
+        "camera": camera is not None,
         "frame-rate": frame_rate is not None,
         "start": start,
         "save-detections": save_detections is not None,
@@ -81,10 +85,16 @@ def explain(
         return
     from tasks.explain import Recording
 
+    if config is None:
+        of_device = device_of(source or "", device or DEVICE, camera or CAMERA, frame_rate)
+        looked_at = of_device.cameras[0]
+    else:
+        refuse_what_it_says(config, {"device": device, "frame-rate": frame_rate})
+        of_device, looked_at = configured(config, camera, source)
     with Recording(
-        camera_of(source or "", camera, frame_rate, device or DEVICE),
+        looked_at,
         sampling,
-        device=device or DEVICE,
+        device=of_device,
         where=str(settings),
         model=model,
         project_classes=tuple(classes.split(",")) if classes else None,
@@ -93,7 +103,7 @@ def explain(
         for_other_settings=save_detections is not None,
     ) as recording:
         explain_frames(
-            recording, sampling, seed, out, save_detections, f"{Path(source or '').name}, {Path(model).name}"
+            recording, sampling, seed, out, save_detections, f"{Path(looked_at.source).name}, {Path(model).name}"
         )
 
 
@@ -140,14 +150,34 @@ def show(explained: Iterator[Explained], sampling: SamplingSettings, out: Path |
     return timeline
 
 
-def camera_of(source: str, name: str, frame_rate: float | None, device: str) -> CameraSettings:
-    """The camera as a device's settings would have it: refused is what they refuse."""
+def device_of(source: str, name: str, camera: str, frame_rate: float | None) -> DeviceSettings:
+    """A device with one camera, as its settings would have it: refused is what they refuse."""
     from tasks.core.settings import DeviceSettings, validated
 
-    camera = {"name": name, "source": source, "frame_rate": frame_rate}
-    given = {"name": device, "project": "default", "bucket": "none", "cameras": [camera]}
+    cameras = [{"name": camera, "source": source, "frame_rate": frame_rate}]
+    given = {"name": name, "project": "default", "bucket": "none", "cameras": cameras}
     settings: DeviceSettings = validated(DeviceSettings, given, "edgeloop explain")
-    return settings.cameras[0]
+    return settings
+
+
+def refuse_what_it_says(config: Path, options: Mapping[str, object]) -> None:
+    for option, given in options.items():
+        if given is not None:
+            raise SettingsError(f"--{option}: {config} says it; leave it out, or write it there")
+
+
+def configured(config: Path, name: str | None, source: str | None) -> tuple[DeviceSettings, CameraSettings]:
+    """A device and one of its cameras, its only one where none is named; source: a recording in the camera's place."""
+    from tasks.adapters.config import read_device
+
+    settings = read_device(config)
+    named = [one for one in settings.cameras if name is None or one.name == name]
+    if len(named) != 1:
+        known = ", ".join(one.name for one in settings.cameras) or "none"
+        wrong = f"there is no camera {name!r}" if name is not None else "--camera: say which"
+        raise SettingsError(f"{config}: {wrong}; its cameras: {known}")
+    camera = named[0]
+    return settings, camera if source is None else camera.model_copy(update={"source": source})
 
 
 def moment_of(text: str) -> datetime | None:

@@ -50,6 +50,7 @@ def story(suggestion: Suggestion, scored: Sequence[ScoredFigure] = ()) -> str:
         f"For {suggestion.budget_images_a_day:g} images a day out of {suggestion.frames_a_day:g} frames, "
         f"{suggestion.way}.",
         "",
+        *threshold_row(suggestion),
         *comparison(suggestion),
         "",
         *rule_rows(suggestion),
@@ -74,6 +75,14 @@ def comparison(suggestion: Suggestion) -> list[str]:
             for field, name in FORECAST_NAMES.items()
         ),
     ]
+
+
+def threshold_row(suggestion: Suggestion) -> list[str]:
+    """The operating thresholds, and how they were chosen."""
+    thresholds = ", ".join(f"{name} {value:.3g}" for name, value in suggestion.settings.thresholds.items())
+    if not thresholds:
+        return []
+    return [f"Operating thresholds: {thresholds}" + (f"; {suggestion.criterion}" if suggestion.criterion else ""), ""]
 
 
 def rule_rows(suggestion: Suggestion) -> list[str]:

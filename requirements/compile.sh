@@ -21,3 +21,6 @@ printf '%s\n' "$names" | $uv pip compile - --python-version 3.11 "${options[@]}"
   -c requirements/everything.txt -o requirements/torch.txt
 rm requirements/everything.txt
 printf 'uv==%s\n' "$($uv --version | cut -d' ' -f2)" | $uv pip compile - --python-version 3.10 "${options[@]}" -o requirements/uv.txt
+# Label Studio wants other packages than we do: edgeloop labelstudio up gives it an environment of its own. Its pins lie
+# apart, so that a new version of it does not make everybody's .venv anew.
+printf 'label-studio==1.23.2\n' | $uv pip compile - --python-version 3.11 "${options[@]}" -o deployments/labelstudio.txt

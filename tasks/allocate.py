@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.releases import latest_release
-from tasks.central import Central, truths_of
+from tasks.central import Central, batches_of, results_of
 from tasks.core import allocation as shares
 from tasks.core import layout
 from tasks.core.allocation import Cell, LabelledImage
@@ -23,20 +23,16 @@ from tasks.core.entities import (
     Allocation,
     Batch,
     DatasetEntry,
-    Release,
     Sample,
-    content_id,
-    detections_from_records,
 )
-from tasks.core.errors import BucketError, DataError, ObjectConflict, ObjectMissing, RecordInvalid, SettingsError
-from tasks.core.matching import ImageResult, match
+from tasks.core.errors import ObjectMissing, RecordInvalid, SettingsError
+from tasks.core.matching import match
 from tasks.core.settings import ProjectSettings, Thresholds
-from tasks.core.splits import assign_split, is_imported
+from tasks.core.splits import is_imported
 from tasks.retries import may_pass
 from tasks.turn import newest_turn
 
 WEEK = timedelta(days=7)
-ATTEMPTS = 5  # at a number that others may take first
 
 
 class Drawn(BaseModel):
@@ -78,14 +74,8 @@ def plan(project: ProjectSettings, labels: int, weeks_back: float | None, now: d
     turn = newest_turn(project)
     waiting = unique(central.batch(batch_id) for batch_id in turn.waiting_batches) if turn else []
     samples = waiting or last_week_of(central, now)
-    for _ in range(ATTEMPTS):
-        made = share_out(central, samples, labels, now, orders_by_version(central), weeks_back)
-        try:
-            central.bucket.create_record(layout.allocation(made.number), made)
-        except ObjectConflict:  # somebody else has just taken this number
-            continue
-        return made
-    raise BucketError(f"{layout.allocation(made.number)}: others took {ATTEMPTS} numbers in a row: try it again")
+    made = share_out(central, samples, labels, now, orders_by_version(central), weeks_back)
+    return central.bucket.append_record(layout.allocation, lambda number: made.model_copy(update={"number": number}))
 
 
 def share_out(
@@ -178,37 +168,12 @@ def draw(
     made = share_out(central, samples, labels, now, orders)
     offered = shares.choose(samples, made, central.project.seed, partial(cell_of, orders=orders))
     sources = tuple(batch.batch_id for batch in batches)
-    drawn = [
-        central.store_batch(batch) for batch in batches_of(samples, offered, sources, made.number, central.project)
-    ]
+    chosen = [sample for sample in samples if sample.sample_id in offered]
+    batches_drawn = batches_of(f"draw-{made.number:06d}", chosen, central.project, offered, sources)
+    drawn = [central.store_batch(batch) for batch in batches_drawn]
     made = made.model_copy(update={"drawn_from": sources, "batches": tuple(batch.batch_id for batch in drawn)})
     central.bucket.create_record(layout.allocation(made.number), made)
     return made
-
-
-def batches_of(
-    samples: Iterable[Sample],
-    offered: Mapping[str, float],
-    sources: tuple[str, ...],
-    number: int,
-    project: ProjectSettings,
-) -> list[Batch]:
-    """What was drawn, in the order of capture, as batches of at most `labelling.max_images`."""
-    chosen = sorted((s for s in samples if s.sample_id in offered), key=lambda s: (s.captured_at, s.sample_id))
-    size = project.labelling.max_images
-    return [
-        Batch(
-            batch_id=f"draw-{number:06d}-{content_id(*(s.sample_id for s in some))}",
-            created_at=max(s.captured_at for s in some),
-            class_names=project.classes,
-            class_list_version=project.class_list_version,
-            samples=tuple(some),
-            unseeded=tuple(s.sample_id for s in some if assign_split(s) != "train"),
-            probability_offered={s.sample_id: offered[s.sample_id] for s in some if offered[s.sample_id] < 1},
-            drawn_from=sources,
-        )
-        for some in (chosen[first : first + size] for first in range(0, len(chosen), size))
-    ]
 
 
 def newest_draw(bucket: Bucket) -> Allocation | None:
@@ -286,17 +251,7 @@ def corrected(
     entries: Iterable[DatasetEntry], thresholds: Thresholds, class_names: tuple[str, ...], now: datetime
 ) -> list[LabelledImage]:
     """What people corrected in images of the same thresholds; one whose boxes cannot be used is left out."""
-    kept, results = [], []
-    for entry in entries:
-        try:
-            results.append(
-                ImageResult(
-                    detections_from_records(entry.sample.detections, class_names), truths_of(entry.label, class_names)
-                )
-            )
-        except DataError:
-            continue
-        kept.append(entry)
+    kept, results = results_of(entries, class_names)
     missed, false_alarms, boxes = shares.corrections_by_image(match(results), threshold_column(thresholds, class_names))
     return [
         LabelledImage(
@@ -321,13 +276,10 @@ def orders_by_version(central: Central) -> OrdersOf:
 
 def read_orders(central: Central, settings_version: str) -> Orders:
     """The release that a sample was taken under; what is in force now where there is no such release."""
-    group, _, number = settings_version.partition("/")
-    found = None
-    if layout.NAME.match(group) and number.isdigit():
-        try:
-            found = central.bucket.read_record(layout.release(group, int(number)), Release)
-        except (RecordInvalid, ObjectMissing):
-            found = None
+    try:
+        found = central.release_of(settings_version)
+    except (RecordInvalid, ObjectMissing):
+        found = None
     found = found or latest_release(central.bucket, central.project.group)
     if found is None:
         return Orders({}, central.project.sampling.persist_predictions)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,18 +22,24 @@ from tasks.core.entities import (
     Batch,
     DatasetEntry,
     Detections,
+    DeviceStatus,
     Evaluation,
     Label,
     ModelVersion,
+    Release,
     Sample,
     Split,
+    content_id,
+    detections_from_records,
 )
-from tasks.core.errors import DataError, ModelError, ObjectConflict, ObjectMissing
+from tasks.core.errors import DataError, ModelError, ObjectConflict, ObjectMissing, RecordInvalid
 from tasks.core.matching import GroundTruths, ImageResult
 from tasks.core.sampling import CLASSIFICATION
 from tasks.core.settings import ProjectSettings
+from tasks.core.splits import assign_split
 
 EVERYTHING = 0.001  # the confidence that central runs models at: AP needs all, matching 0.005 and up
+_RELEASE = re.compile(r"(?P<group>[a-z0-9-]{1,63})/(?P<number>[0-9]{1,12})\Z")  # a settings version that is one
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,23 @@ class Central:
             name for name in self.bucket.children("devices") if layout.NAME.match(name)
         ]  # others may put files there
 
+    def status_of(self, device: str) -> DeviceStatus | None:
+        """What a device said of itself last; None where it has said nothing, or nothing that can be read."""
+        try:
+            return self.bucket.read_record(layout.device_status(device), DeviceStatus, from_device=True)
+        except (ObjectMissing, RecordInvalid):
+            return None
+
+    def release_of(self, settings_version: str) -> Release | None:
+        """The release that a settings version names; None for one that came from a file on the device.
+
+        Raises ObjectMissing and RecordInvalid for a release that cannot be read.
+        """
+        match = _RELEASE.match(settings_version)
+        if match is None:
+            return None
+        return self.bucket.read_record(layout.release(match["group"], int(match["number"])), Release)
+
     # --- batches and their labels ------------------------------------------------------------------------------------
 
     def batch(self, batch_id: str) -> Batch:
@@ -143,6 +167,36 @@ class Central:
         return {label.sample_id: label for label in labels}
 
 
+def batches_of(
+    name: str,
+    samples: Iterable[Sample],
+    project: ProjectSettings,
+    offered: Mapping[str, float] | None = None,
+    drawn_from: tuple[str, ...] = (),
+) -> list[Batch]:
+    """Samples in the order of capture as batches of at most `labelling.max_images`; not stored.
+
+    An id is `name` and what follows from the content. Test and calibration images are labelled without
+    pre-annotations. offered: sample id -> how likely it was to be drawn from `drawn_from`; None: all are offered.
+    """
+    offered = offered or {}
+    ordered = sorted(samples, key=lambda s: (s.captured_at, s.sample_id))
+    size = project.labelling.max_images
+    return [
+        Batch(
+            batch_id=f"{name}-{content_id(*(s.sample_id for s in some))}",
+            created_at=max(s.captured_at for s in some),
+            class_names=project.classes,
+            class_list_version=project.class_list_version,
+            samples=tuple(some),
+            unseeded=tuple(s.sample_id for s in some if assign_split(s) != "train"),
+            probability_offered={s.sample_id: offered[s.sample_id] for s in some if offered.get(s.sample_id, 1) < 1},
+            drawn_from=drawn_from,
+        )
+        for some in (ordered[first : first + size] for first in range(0, len(ordered), size))
+    ]
+
+
 def says_the_same(label: Label, before: Label | None) -> bool:
     return before is not None and label == before.model_copy(update={"labelled_at": label.labelled_at})
 
@@ -182,6 +236,24 @@ def detect_again(central: Central, model_version: str, entries: Sequence[Dataset
                 continue
             kept.append(entry)
     return EvaluatedImages(kept, results, problems)
+
+
+def results_of(
+    entries: Iterable[DatasetEntry], class_names: Sequence[str]
+) -> tuple[list[DatasetEntry], list[ImageResult]]:
+    """What devices saw in labelled images when they took them, and those images.
+
+    One whose detections or label cannot be used, say with a coordinate that is no number, is left out.
+    """
+    kept, results = [], []
+    for entry in entries:
+        try:
+            detections = detections_from_records(entry.sample.detections, class_names)
+            results.append(ImageResult(detections, truths_of(entry.label, class_names)))
+        except DataError:
+            continue
+        kept.append(entry)
+    return kept, results
 
 
 def see(detector: Detector, images: ImageCache, known: DetectionsOfModel, sample: Sample) -> Detections:

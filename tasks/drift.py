@@ -19,7 +19,7 @@ from tasks.central import Central
 from tasks.core import drift, layout
 from tasks.core.drift import CameraLog, Name, Period, Series, Windows
 from tasks.core.entities import STUB, Drift, Release, Sample, TrafficRecord
-from tasks.core.errors import DataError, NotEnoughData, ObjectConflict, ObjectMissing, SettingsError
+from tasks.core.errors import DataError, NotEnoughData, ObjectMissing, SettingsError
 from tasks.core.settings import ProjectSettings
 from tasks.retries import may_pass
 
@@ -100,15 +100,7 @@ def model_created(central: Central, version: str) -> datetime:
 
 def store(central: Central, made: Drift) -> Drift:
     """Under the next number that nobody else has taken."""
-    number = central.bucket.latest_number(layout.drift)
-    while True:
-        number += 1
-        numbered = made.model_copy(update={"number": number})
-        try:
-            central.bucket.create_record(layout.drift(number), numbered)
-        except ObjectConflict:
-            continue
-        return numbered
+    return central.bucket.append_record(layout.drift, lambda number: made.model_copy(update={"number": number}))
 
 
 def tell_event(project: ProjectSettings, made: Drift) -> bool:

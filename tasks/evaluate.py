@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from prefect import task
 
@@ -42,8 +42,8 @@ def evaluate_split(
 ) -> Evaluation:
     """Run the model again on a split, match, find the bands, and store evaluation, matches and report.
 
-    Without `thresholds` those of best F-beta are fitted, which only calibration is for. field: what is known of the
-    model in the field, for the report.
+    Without `thresholds` those of best F-beta or least cost are fitted, which only calibration is for. field: what is
+    known of the model in the field, for the report.
     """
     central = Central(project)
     entries = of_split(central.entries(dataset_version), split)
@@ -95,6 +95,7 @@ def evaluate_images(
         split=split,
         thresholds=thresholds,
         beta=project.beta if project else 1.0,
+        costs=project.costs if project else None,
         confidence_floor=project.sampling.confidence_floor if project else 0.05,
         coco={name: value for name, value in coco.items() if "/" not in name},
         ap50={name: coco[class_figure(name)] for name in class_names if coco[class_figure(name)] >= 0},
@@ -131,15 +132,21 @@ def task_named(name: str | None) -> Task | None:
 
 
 def evaluate_files(
-    ground_truth: Path, predictions: Path, out: Path, *, beta: float = 1.0, task: Task | None = None
+    ground_truth: Path,
+    predictions: Path,
+    out: Path,
+    *,
+    beta: float = 1.0,
+    costs: Mapping[str, Any] | None = None,
+    task: Task | None = None,
 ) -> Evaluation:
     """COCO files in; `evaluation.json`, `matches.parquet`, `report.html` and plots in `out`, the record last.
 
-    task: None for what the predictions show.
+    costs: as `costs` in configs/project.yaml. task: None for what the predictions show.
     """
     files = open_pair(ground_truth, predictions)
     names = files.coco.class_names
-    given = {"project": "files", "bucket": "file:///nowhere", "classes": names, "beta": beta}
+    given = {"project": "files", "bucket": "file:///nowhere", "classes": names, "beta": beta, "costs": costs}
     project = validated(ProjectSettings, given, "edgeloop evaluate")
     digest = content_id(ground_truth.read_bytes(), predictions.read_bytes())
     task = task or files.task
@@ -180,6 +187,7 @@ def _evaluate_classes(files: PairFiles, project: ProjectSettings, digest: str, t
         task=task,
         dataset_version=digest,
         beta=project.beta,
+        costs=project.costs,
         confidence_floor=project.sampling.confidence_floor,
         coco=classification_figures(pair.images),
         replicates=REPLICATES,

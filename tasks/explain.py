@@ -25,7 +25,7 @@ from tasks.core.entities import STUB, Frame
 from tasks.core.errors import ImageUnreadable, ModelError, RecordInvalid, SettingsError, SourceUnavailable
 from tasks.core.explain import Explained, Explainer, RecordedFrames, Timeline, Unseen, check_classes, line_of
 from tasks.core.sampling import Observation
-from tasks.core.settings import CameraSettings, SamplingSettings
+from tasks.core.settings import CameraSettings, DeviceSettings, SamplingSettings
 
 ANSWERS, PICTURE = "answers.jsonl", "timeline.png"
 
@@ -42,7 +42,7 @@ class Recording:
         camera_settings: CameraSettings,
         settings: SamplingSettings,
         *,
-        device: str,
+        device: DeviceSettings,
         where: str,
         model: str = STUB,
         project_classes: Sequence[str] | None = None,
@@ -50,21 +50,26 @@ class Recording:
         start: datetime | None = None,
         for_other_settings: bool = False,
     ) -> None:
-        """where: the name of the settings, for messages. start: capture time of the first frame; by default that of
-        the file. for_other_settings: hash every frame, whether or not these settings look for near-duplicates.
+        """camera_settings: region, masks and frame rate hold for the recording as for the camera itself. device: its
+        name, what it hides, and what its model runs on; the CPU where that is not here. where: the name of the
+        settings, for messages. start: capture time of the first frame; by default that of the file.
+        for_other_settings: hash every frame, whether or not these settings look for near-duplicates.
 
         Raises SourceUnavailable, ModelError, ClassesDoNotOverlap, and SettingsError for a camera that never ends.
         """
-        self._camera, self._settings, self._device = camera_settings, settings, device
+        self._camera, self._settings, self._device = camera_settings, settings, device.name
         self._hashes_all = for_other_settings
         source, name = camera_settings.source, camera_settings.name
         self._source = camera.open_source(source, name, start=start, settings=camera_settings)
         if self._source.is_live:
             self._source.close()
-            raise SettingsError(
-                f"{source}: is a live camera, which has no end: record it first, then explain the video"
-            )
-        factory = RunnerFactory(open_detector, project_classes=project_classes, model_classes=model_classes, threads=0)
+            raise SettingsError(f"{name}: is a live camera, which has no end: record it first, then explain the video")
+        factory = RunnerFactory.for_device(
+            device.model_copy(update={"providers": (*device.providers, "cpu")}),
+            open_detector,
+            project_classes=project_classes,
+            model_classes=model_classes,
+        )
         self._runner = factory.of_files(model, settings)
         self.warnings = self._warnings(where, model)
         self._failed: Counter[str] = Counter()
@@ -123,10 +128,17 @@ class Recording:
 
     def _warnings(self, where: str, model: str) -> list[str]:
         detector, settings = self._runner.detector, self._settings
+        unseen = ", ".join(self._runner.unseen_classes)
+        not_private = (
+            [f"{model} cannot see {unseen}, which the device hides: it would keep no picture"] if unseen else []
+        )
         if detector.is_stub:
-            return []
+            return not_private
         seen = [name for name in detector.class_names if name not in detector.missing_classes]
-        warnings = check_classes(settings, seen, where, model)
+        warnings = not_private + check_classes(settings, seen, where, model)
+        if detector.passed_over:
+            instead = "; ".join(detector.passed_over)
+            warnings.append(f"{instead}: {detector.provider} computes here, and may differ in the last digits")
         fitted_to = settings.model_digest
         if fitted_to and not settings.portable and fitted_to != detector.model_version:
             warnings.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -10,14 +9,13 @@ from prefect import task
 
 from tasks.central import Central, truths_of
 from tasks.core import layout
-from tasks.core.entities import STUB, DatasetVersion, DeviceStatus, Release
+from tasks.core.entities import STUB, DatasetVersion, Release
 from tasks.core.errors import NotEnoughData, ObjectMissing, RecordInvalid
 from tasks.core.field import Asked, FieldRecall, by_version, field_recall, refusal, refused
 from tasks.core.settings import ProjectSettings, SamplingSettings
 from tasks.retries import may_pass
 from tasks.turn import newest_turn
 
-_RELEASE = re.compile(r"(?P<group>[a-z0-9-]{1,63})/(?P<number>\d{1,12})\Z")
 _LOST = ("evicted, ", "refused, outbox", "refused, disk")  # of the outbox's drops: for want of room
 
 
@@ -79,15 +77,14 @@ def losses(central: Central, devices: Iterable[str]) -> list[str]:
     """What devices say that they lost to a full outbox; of kinds that went as a whole no sample can tell."""
     told = []
     for device in sorted(devices):
-        try:
-            status = central.bucket.read_record(layout.device_status(device), DeviceStatus, from_device=True)
-        except (ObjectMissing, RecordInvalid):
-            continue
-        lost = sum(number for reason, number in status.drops.items() if reason.startswith(_LOST))
-        if lost:
+        status = central.status_of(device)
+        drops = status.drops if status else {}
+        lost = sum(number for reason, number in drops.items() if reason.startswith(_LOST))
+        if status and lost:
             told.append(
                 f"device {device} has lost {lost} samples to a full outbox since {status.started_at:%Y-%m-%d}: the "
-                "random slice is the last that goes, so that what strategies chose then may weigh too little"
+                "random slice, which is the last that goes, stands for kinds of which nothing is left, at too little "
+                "weight where samples of an older version do not say how likely it was"
             )
     return told
 
@@ -113,13 +110,13 @@ def in_force(release: Release) -> SamplingSettings:
 
 def _release(central: Central, settings_version: str) -> tuple[Release | None, str]:
     """The release whose settings were in force; None, and why, where nobody here can know them."""
-    match = _RELEASE.match(settings_version)
-    if match is None:
+    try:
+        release = central.release_of(settings_version)
+    except (ObjectMissing, RecordInvalid) as error:
+        return None, f"release {settings_version} cannot be read, so what was in force is not known: {error}"
+    if release is None:
         return None, (
             f"the settings {settings_version!r} came from a file on the device, not from a release: what was in force "
             "then is not known here"
         )
-    try:
-        return central.bucket.read_record(layout.release(match["group"], int(match["number"])), Release), ""
-    except (ObjectMissing, RecordInvalid) as error:
-        return None, f"release {settings_version} cannot be read, so what was in force is not known: {error}"
+    return release, ""

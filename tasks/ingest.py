@@ -8,12 +8,11 @@ from prefect import task
 from pydantic import BaseModel, Field
 
 from tasks.adapters.bucket import Bucket, decode_lines
-from tasks.central import Central
+from tasks.central import Central, batches_of
 from tasks.core import layout
-from tasks.core.entities import Batch, Record, Sample, content_id
+from tasks.core.entities import Batch, Record, Sample
 from tasks.core.errors import ObjectMissing, RecordInvalid
 from tasks.core.settings import ProjectSettings
-from tasks.core.splits import assign_split
 from tasks.retries import may_pass
 from tasks.turn import recorded_batches
 
@@ -118,23 +117,13 @@ def make_batches(samples: Iterable[Sample], project: ProjectSettings, device: st
     by_name: dict[str, list[Sample]] = {}
     for sample in {sample.sample_id: sample for sample in samples}.values():
         by_name.setdefault(sample.batch or "batch", []).append(sample)
-    size = project.labelling.max_images
     batches = []
     for name, unique in sorted(by_name.items()):
-        ordered = sorted(unique, key=lambda s: (s.captured_at, s.sample_id))
-        batches += [make_batch(name, ordered[i : i + size], project, device) for i in range(0, len(ordered), size)]
+        batches += batches_of(readable(f"{name}-{device}"), unique, project)
     return batches
 
 
-def make_batch(name: str, samples: list[Sample], project: ProjectSettings, device: str) -> Batch:
-    """One batch; its id follows from its content. Test and calibration images are labelled without pre-annotations."""
-    readable = "-".join(part for part in f"{name}-{device}".lower().replace("_", "-").split("-") if part)
-    readable = "".join(c for c in readable if c.isascii() and (c.isalnum() or c == "-"))[:45].strip("-")
-    return Batch(
-        batch_id=f"{readable or 'batch'}-{content_id(*(s.sample_id for s in samples))}",
-        created_at=max(s.captured_at for s in samples),
-        class_names=project.classes,
-        class_list_version=project.class_list_version,
-        samples=tuple(samples),
-        unseeded=tuple(s.sample_id for s in samples if assign_split(s) != "train"),
-    )
+def readable(name: str) -> str:
+    """A name that a batch's id can begin with."""
+    slug = "-".join(part for part in name.lower().replace("_", "-").split("-") if part)
+    return "".join(c for c in slug if c.isascii() and (c.isalnum() or c == "-"))[:45].strip("-") or "batch"

@@ -59,8 +59,7 @@ def judge(
 
 def store_verdict(central: Central, verdict: Verdict) -> None:
     """Every verdict gets a number of its own: none is ever overwritten."""
-    number = central.bucket.latest_number(layout.verdict) + 1
-    central.bucket.create_record(layout.verdict(number), verdict)
+    central.bucket.append_record(layout.verdict, lambda number: verdict)
 
 
 @task(

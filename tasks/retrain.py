@@ -126,7 +126,8 @@ def train_model(project: ProjectSettings, dataset_version: str, from_model: str)
     result = train(
         data, project.training, weights=weights, project_classes=project.classes, out=folder / "run", on_epoch=log_epoch
     )
-    onnx = export_onnx(result.checkpoint, folder / "model.onnx", project.training.imgsz)
+    training = project.training
+    onnx = export_onnx(result.checkpoint, folder / "model.onnx", training.imgsz, embedding=training.embedding)
     parity = check_parity(result.checkpoint, onnx, list(paths.values())[:PARITY_IMAGES])
     model = describe(project, onnx, result, dataset_version, from_model, name, time.monotonic() - started, parity)
     store_model(central, model, onnx, result.checkpoint)

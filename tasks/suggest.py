@@ -7,34 +7,33 @@ from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
+import numpy as np
 from prefect import task
 from pydantic import ValidationError
 
-from tasks.adapters.bucket import Bucket
 from tasks.adapters.bucket.lines import problem_of
 from tasks.adapters.manifest import StoredMatches, read_matches
+from tasks.adapters.numbered import NumberedLog
 from tasks.adapters.releases import latest_release
-from tasks.central import Central, EvaluatedImages, detect_again, of_split, truths_of
-from tasks.core import layout, suggestion
+from tasks.central import Central, EvaluatedImages, detect_again, of_split, results_of
+from tasks.core import bands, layout, suggestion
 from tasks.core.bands import misses_by_image, threshold_column
 from tasks.core.entities import (
     DatasetEntry,
     DatasetVersion,
-    DeviceStatus,
     Evaluation,
     Record,
     Sample,
     Suggestion,
     TrafficRecord,
     UtcTime,
-    detections_from_records,
 )
-from tasks.core.errors import DataError, ObjectMissing, RecordInvalid, SettingsError
+from tasks.core.errors import ObjectMissing, RecordInvalid, SettingsError
 from tasks.core.explain import traffic_of_line
-from tasks.core.matching import ImageResult, match
-from tasks.core.settings import CloseToThreshold, ProjectSettings, SamplingSettings
+from tasks.core.matching import match
+from tasks.core.settings import CloseToThreshold, ProjectSettings, SamplingSettings, validated
 from tasks.core.settings.project import DEFAULT_STRATEGY, SuggestedStrategy
 from tasks.core.suggestion.evidence import MAX_TRAFFIC_RECORDS
 from tasks.core.suggestion.track_record import ScoredFigure, scored_figures
@@ -88,8 +87,12 @@ def suggest_from_files(
     exploration: float = 0.2,
     seed: int = 0,
     strategy: str | None = None,
+    costs: Mapping[str, Any] | None = None,
 ) -> Suggestion:
-    """The same from the folder of `edgeloop evaluate` and a traffic log of JSON lines."""
+    """The same from the folder of `edgeloop evaluate` and a traffic log of JSON lines.
+
+    costs: as `costs` in configs/project.yaml, to choose other thresholds than the evaluation did.
+    """
     strategy = strategy or DEFAULT_STRATEGY
     if strategy not in STRATEGIES:
         raise SettingsError(
@@ -101,6 +104,8 @@ def suggest_from_files(
             f"{evaluation}: is of a classification, and what is suggested is for boxes: write its strategies by hand "
             f"from the bands of its report, close_to_threshold with only_top_classes: false"
         )
+    if costs is not None:
+        found = at_least_cost(found, stored, costs)
     return suggestion.suggest(
         stored.matches,
         stored.clusters,
@@ -112,6 +117,27 @@ def suggest_from_files(
         exploration=exploration,
         traffic=traffic_from_file(traffic, found.model_version) if traffic else None,
         seed=seed,
+    )
+
+
+def at_least_cost(found: Evaluation, stored: StoredMatches, costs: Mapping[str, Any]) -> Evaluation:
+    """The same evaluation at thresholds of least cost. Raises SettingsError for costs that cannot be meant."""
+    given = {"project": "files", "bucket": "file:///nowhere", "classes": stored.class_names, "costs": costs}
+    project = validated(ProjectSettings, given, "edgeloop suggest")
+    return bands.evaluate(
+        stored.matches,
+        stored.clusters,
+        stored.class_names,
+        created_at=found.created_at,
+        task=found.task,
+        model_version=found.model_version,
+        dataset_version=found.dataset_version,
+        split=found.split,
+        costs=project.costs,
+        confidence_floor=found.confidence_floor,
+        coco=found.coco,
+        ap50={name: c.ap50 for name, c in found.classes.items() if c.ap50 is not None},
+        seed=project.seed,
     )
 
 
@@ -150,11 +176,8 @@ def devices_of_group(central: Central) -> list[str]:
     """The devices that obey this project's releases, by their own word. Imported datasets are none."""
     found = []
     for device in central.devices():
-        try:
-            status = central.bucket.read_record(layout.device_status(device), DeviceStatus, from_device=True)
-        except (ObjectMissing, RecordInvalid):
-            continue
-        if status.group == central.project.group:
+        status = central.status_of(device)
+        if status is not None and status.group == central.project.group:
             found.append(device)
     return found
 
@@ -163,28 +186,15 @@ def devices_of_group(central: Central) -> list[str]:
 
 
 def read_traffic(central: Central, model_version: str) -> list[TrafficRecord]:
-    """What devices logged of frames that this model saw, the newest of each device first."""
-    return [record for device in central.devices() for record in traffic_of(central.bucket, device, model_version)]
-
-
-def traffic_of(bucket: Bucket, device: str, model_version: str) -> list[TrafficRecord]:
-    """One device's records, read backwards from the newest log until there are enough or another model's logs begin.
+    """What devices logged of frames that this model saw, the newest of each device first, as many as are enough.
 
     A damaged log, or a line of it, is passed over: the others are a uniform sample without it.
     """
-    records: list[TrafficRecord] = []
-    number = bucket.latest_number(partial(layout.traffic, device))
-    while number and len(records) < MAX_TRAFFIC_RECORDS:
-        try:
-            lines, _ = bucket.read_lines(layout.traffic(device, number), TrafficRecord)
-        except RecordInvalid:
-            lines = []
-        own = [record for record in lines if record.model_version == model_version]
-        if lines and not own:
-            break
-        records += own
-        number -= 1
-    return records
+    logs = (
+        NumberedLog(central.bucket, partial(layout.traffic, device), TrafficRecord, model_version)
+        for device in central.devices()
+    )
+    return [record for log in logs for record in log.newest(MAX_TRAFFIC_RECORDS)]
 
 
 def random_slice_as_traffic(central: Central, model_version: str, dataset_version: str) -> list[TrafficRecord]:
@@ -270,7 +280,8 @@ def score_forecast(
 ) -> dict[str, float]:
     """What the forecast of a suggestion has come to, by the names of its fields, from labelled samples.
 
-    Misses are those of the model on the device, from the detections that it wrote down itself.
+    Misses are those of the model on the device, from the detections that it wrote down itself, and figures those of all
+    samples that were collected, of which a weekly draw may have offered a part.
     """
     central = Central(project)
     made = central.bucket.read_record(layout.suggestion(suggestion_id), Suggestion)
@@ -346,20 +357,18 @@ def miss_figures(
 ) -> dict[str, float]:
     """Share of images with a miss, misses an image and misses a box; nothing for no image.
 
-    An image whose detections or label cannot be used, say with a coordinate that is no number, is left out.
+    Each image stands for as many as were collected for each that was offered, 1 / `probability_offered`, as a weekly
+    draw offers more of those in which people had much to correct. One that cannot be used is left out.
     """
-    results = []
-    for entry in entries:
-        detections = detections_from_records(entry.sample.detections, class_names)
-        with suppress(DataError):
-            results.append(ImageResult(detections, truths_of(entry.label, class_names)))
-    if not results:
+    kept, results = results_of(entries, class_names)
+    if not kept:
         return {}
+    weights = np.array([1 / entry.probability_offered for entry in kept])
     matches = match(results)
     misses = misses_by_image(matches, threshold_column(thresholds, class_names))
-    boxes = len(matches.truths)
+    boxes = weights @ np.bincount(matches.truths.image, minlength=matches.images)
     return {
-        "share_with_miss": float((misses > 0).mean()),
-        "misses_an_image": float(misses.mean()),
-        "misses_a_box": float(misses.sum() / boxes) if boxes else 0.0,
+        "share_with_miss": float(weights @ (misses > 0) / weights.sum()),
+        "misses_an_image": float(weights @ misses / weights.sum()),
+        "misses_a_box": float(weights @ misses / boxes) if boxes else 0.0,
     }

@@ -9,19 +9,34 @@ from pathlib import Path
 from flows.demo.interrupts import INTERRUPTS
 from flows.demo.state import DemoArguments, held, open_state
 from tasks.core.errors import SettingsError
+from tasks.core.settings import validated
+from tasks.core.settings.project import DEFAULT_STRATEGY
 
 
-def run_demo(folder: Path, *, seed: int, data: Path | None, model: str, weights: Path | None, quick: bool) -> None:
-    """Play a demo to its page. Raises an error of one line for what cannot be played."""
+def run_demo(
+    folder: Path,
+    *,
+    seed: int,
+    data: Path | None,
+    model: str,
+    weights: Path | None,
+    quick: bool,
+    strategy: str = DEFAULT_STRATEGY,
+) -> None:
+    """Play a demo to its page. strategy: how its suggestions spend the budget. Raises an error of one line for what
+    cannot be played.
+    """
     check_inputs(data, model, weights)
     INTERRUPTS.listen()
-    arguments = DemoArguments(
-        seed=seed,
-        data=str(data.resolve()) if data else "",
-        model=model if model == "stub" else str(Path(model).resolve()),
-        weights=str(weights.resolve()) if weights else "",
-        quick=quick,
-    )
+    given = {
+        "seed": seed,
+        "data": str(data.resolve()) if data else "",
+        "model": model if model == "stub" else str(Path(model).resolve()),
+        "weights": str(weights.resolve()) if weights else "",
+        "quick": quick,
+        "strategy": strategy,
+    }
+    arguments: DemoArguments = validated(DemoArguments, given, "edgeloop demo")
     folder = folder.absolute()
     with held(folder):
         state = open_state(folder, arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -45,4 +46,6 @@ def world_of(folder: Path, arguments: DemoArguments) -> World:
     else:
         day = QUICK_YARD_DAY if arguments.quick else YARD_DAY
         world = yard(folder, arguments.seed, weights, arguments.model, day)
-    return quickened(world) if arguments.quick else world
+    world = quickened(world) if arguments.quick else world
+    project = world.project.model_copy(update={"suggested_strategy": arguments.strategy})
+    return replace(world, project=project)

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from tasks.core.entities import DeviceStatus, Record
 from tasks.core.errors import AlreadyRunning, SettingsError
+from tasks.core.settings.project import DEFAULT_STRATEGY, SuggestedStrategy
 
 STATE_FILE = "demo.json"
 LOCK_FILE = ".lock"
@@ -25,6 +26,7 @@ class DemoArguments(Record):
     model: str = "stub"
     weights: str = ""
     quick: bool = False
+    strategy: SuggestedStrategy = DEFAULT_STRATEGY
 
     def __str__(self) -> str:
         parts = [f"SEED={self.seed}"]
@@ -32,6 +34,7 @@ class DemoArguments(Record):
         parts += [f"MODEL={self.model}"] if self.model != "stub" else []
         parts += [f"WEIGHTS={self.weights}"] if self.weights else []
         parts += ["QUICK=1"] if self.quick else []
+        parts += [f"STRATEGY={self.strategy}"] if self.strategy != DEFAULT_STRATEGY else []
         return " ".join(parts)
 
 

@@ -11,10 +11,14 @@ from flows.demo.state import DemoState
 from flows.demo.world import World
 from tasks.adapters.report import CameTrue, LabelCounts, LoopStory, RoundStory, Thumbnail
 from tasks.adapters.report.story import Figure
+from tasks.allocate import newest_allocations
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import DatasetEntry, Estimate, Evaluation, Forecast, Suggestion, Turn, Verdict
+from tasks.core.errors import NotEnoughData
+from tasks.core.field import FieldRecall
 from tasks.core.suggestion.track_record import track_record
+from tasks.field_recall import newest_field_recall
 from tasks.suggest import scored_forecasts
 from tasks.turn import read_turns
 
@@ -42,6 +46,7 @@ def tell(world: World, state: DemoState, folder: Path, seconds: float) -> LoopSt
     for number, turn in enumerate(last_of_each_dataset(judged)):
         rounds.append(round_story(world, state, central, number, turn, set(turn.batches) - known, entries))
         known |= set(turn.batches)
+    field, field_missing = in_the_field(world)
     return LoopStory(
         title=world.title,
         project=world.project.project,
@@ -58,7 +63,18 @@ def tell(world: World, state: DemoState, folder: Path, seconds: float) -> LoopSt
         thumbnails=thumbnails(central, entries),
         waits_for=turns[-1].waits_for,
         track_record=track_record(scored_forecasts(world.project, turns[-1].forecast_scores)),
+        field=field,
+        field_missing=field_missing,
+        allocation=next(newest_allocations(central.bucket), None),
     )
+
+
+def in_the_field(world: World) -> tuple[list[FieldRecall], str]:
+    """What is known of the models over all frames; where nothing is, why."""
+    try:
+        return newest_field_recall(world.project), ""
+    except NotEnoughData as error:
+        return [], str(error)
 
 
 def last_of_each_dataset(turns: list[Turn]) -> list[Turn]:

@@ -101,6 +101,21 @@ class NumberedLog(Generic[Logged]):
         first, last = self._beginning(range(self.first, self.last + 1)), self._ending()
         return (first, last) if first is not None and last is not None else None
 
+    def newest(self, most: int) -> list[Logged]:
+        """The model's records backwards from the last object, the order within an object as it is.
+
+        Ends with the object that brings at least `most`, or before one that holds other models only.
+        """
+        records: list[Logged] = []
+        number = self.last
+        while number and len(records) < most:
+            own = self.read([number])
+            if not own and number in self._of_others:
+                break
+            records += own
+            number -= 1
+        return records
+
     def read(self, numbers: Iterable[int]) -> list[Logged]:
         wanted = list(numbers)
         new = [number for number in wanted if number not in self._known]

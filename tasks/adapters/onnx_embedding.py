@@ -32,7 +32,9 @@ def add_embedding_output(model_path: Path, out_path: Path, *, tensor: str = "", 
     graph = model.graph
     if any(output.name == name for output in graph.output):
         raise ModelError(f"{model_path}: has an output {name!r} already: use it as it is")
-    source = tensor or _last_of_the_backbone(graph, model_path)
+    source = tensor or _last_of_the_backbone(graph)
+    if not source:
+        raise ModelError(f"{model_path}: no neck that enlarges a feature map was found: name the feature map as tensor")
     kind, channels = _feature_map(model, source, model_path)
     taken = {output for node in graph.node for output in node.output} | {one.name for one in graph.initializer}
     pooled = _free(f"{name}_pooled", taken)
@@ -43,6 +45,14 @@ def add_embedding_output(model_path: Path, out_path: Path, *, tensor: str = "", 
     graph.output.append(helper.make_tensor_value_info(name, kind, [size, channels]))
     _written(model, out_path, model_path)
     return source
+
+
+def has_neck(model_path: Path) -> bool:
+    """Is there a last feature map of a backbone, by which `add_embedding_output` needs no name of one?
+
+    Raises ModelError for a file that is no model.
+    """
+    return bool(_last_of_the_backbone(_loaded(model_path).graph))
 
 
 def _loaded(path: Path) -> ModelProto:
@@ -63,13 +73,16 @@ def _written(model: ModelProto, out: Path, path: Path) -> None:
     onnx.save(model, str(out))
 
 
-def _last_of_the_backbone(graph: Any, path: Path) -> str:
-    """What the first node that enlarges a feature map is given: the neck begins there, in YOLO and YOLOX alike."""
+def _last_of_the_backbone(graph: Any) -> str:
+    """What the first node that enlarges a feature map is given: the neck begins there, in YOLO and YOLOX alike.
+
+    Empty where there is no such node.
+    """
     computed = {output for node in graph.node for output in node.output}
     for node in graph.node:  # in an order in which they can be computed, as ONNX asks
         if node.op_type in _UPSAMPLING and node.input[0] in computed:
             return str(node.input[0])
-    raise ModelError(f"{path}: no neck that enlarges a feature map was found: name the feature map as tensor")
+    return ""
 
 
 def _feature_map(model: ModelProto, source: str, path: Path) -> tuple[int, int]:

@@ -79,14 +79,8 @@ class Project:
         self._queue = FrameQueue([*(c.name for c in device.cameras), *([ASKED_FOR] if takes_from_outside else [])])
         self.tally.count_also(lambda: {"live frame replaced by a newer one": self._queue.replaced})
         self._bucket: Bucket | None = None
-        self._factory = RunnerFactory(
-            open_detector,
-            project_classes=config.project_classes,
-            model_classes=config.model_classes,
-            threads=device.threads,
-            providers=device.providers,
-            batch=device.batch,
-            hidden_classes=device.privacy.classes,
+        self._factory = RunnerFactory.for_device(
+            device, open_detector, project_classes=config.project_classes, model_classes=config.model_classes
         )
         self._orders: Orders | None = None
         self._pipeline: Pipeline | None = None

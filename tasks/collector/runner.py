@@ -15,7 +15,7 @@ from tasks.adapters.releases import InstalledRelease
 from tasks.collector.embedding import Embedder, embedder_for
 from tasks.core.entities import STUB, Detections, content_id
 from tasks.core.errors import ModelError
-from tasks.core.settings import Probation, RandomSampling, SamplingSettings
+from tasks.core.settings import DeviceSettings, Probation, RandomSampling, SamplingSettings
 
 WITHOUT_ORDERS = SamplingSettings(sampling_strategies=(RandomSampling(name="random", type="random"),))
 
@@ -134,6 +134,26 @@ class RunnerFactory:
         self._providers = tuple(providers)
         self._batch = batch
         self._hidden_classes = tuple(hidden_classes)
+
+    @classmethod
+    def for_device(
+        cls,
+        device: DeviceSettings,
+        open_detector: OpenDetector,
+        *,
+        project_classes: Sequence[str] | None,
+        model_classes: Sequence[str] | str | None,
+    ) -> RunnerFactory:
+        """As the device's own settings have it."""
+        return cls(
+            open_detector,
+            project_classes=project_classes,
+            model_classes=model_classes,
+            threads=device.threads,
+            providers=device.providers,
+            batch=device.batch,
+            hidden_classes=device.privacy.classes,
+        )
 
     @property
     def project_classes(self) -> Sequence[str] | None:

@@ -6,16 +6,16 @@ For a class with n ground truths, of which g was taken by a detection of confide
     recall lost to the band [a, b)     #{g : a <= s(g) < b} / n
     blind                              #{g : none}; no rule on confidence can find these
 
-The bands of a class tile .005, .02, .05, .1, .2, .3, .5, cut at its operating threshold, so that bands + blind =
-misses. Out of a device's reach are the blind ones and those whose detection lies below its `confidence_floor`.
+The bands of a class tile .005, .02, .05, .1, .2, .3, .5, cut at its operating threshold (thresholds.py), so that bands
++ blind = misses. Out of a device's reach are the blind ones and those whose detection lies below its
+`confidence_floor`.
 
 Where images have one label and a model answers with its top class (matching/classes_of_images.py), g is missed exactly
 when another class is the top one. Then no threshold is tried: the record says 0.5, which nothing but a top class
 exceeds as long as probabilities sum to 1; misses above it have a band of their own, up to 1.
 
-What is stated rather than computed: a class without a true detection has the threshold 0.5, as no threshold is better
-than another; recall without ground truths and precision without detections are None; the interval of a share of which
-nothing is known (no ground truth, or a single image) is 0 to 1.
+What is stated rather than computed: recall without ground truths and precision without detections are None; the
+interval of a share of which nothing is known (no ground truth, or a single image) is 0 to 1.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.core.bootstrap import (
     MINIMUM_CLUSTERS,
@@ -38,13 +36,23 @@ from tasks.core.bootstrap import (
     percentile_interval,
     ratio,
 )
-from tasks.core.entities import Band, ClassEvaluation, Evaluation, Interval, Task, content_id
+from tasks.core.entities import Band, ClassEvaluation, Evaluation, Interval, Task, ThresholdsBy, content_id
 from tasks.core.errors import DataError
-from tasks.core.matching import MATCHING_FLOOR, Booleans, Floats, Integers, MatchedDetections, Matches
-from tasks.core.settings import DEFAULT_THRESHOLD
+from tasks.core.matching import MATCHING_FLOOR, Booleans, Floats, Integers, Matches
+from tasks.core.settings import DEFAULT_THRESHOLD, Costs
+from tasks.core.thresholds import (
+    SILENCE,
+    Cost,
+    Criterion,
+    FBeta,
+    best_threshold,
+    by_image,
+    counted,
+    rows_of_class,
+    threshold_interval,
+)
 
 BAND_EDGES = (MATCHING_FLOOR, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-THRESHOLDS_TRIED = 100  # of a class in each bootstrap replicate
 
 
 def evaluate(
@@ -59,6 +67,7 @@ def evaluate(
     split: str = "",
     thresholds: Mapping[str, float] | None = None,
     beta: float = 1.0,
+    costs: Costs | None = None,
     confidence_floor: float = 0.05,
     coco: Mapping[str, float] | None = None,
     ap50: Mapping[str, float] | None = None,
@@ -68,8 +77,9 @@ def evaluate(
     """The evaluation of a model on labelled images: thresholds, recall, precision, bands and blind misses.
 
     clusters: camera x hour of every image. class_names: the project's class list. thresholds: the operating thresholds
-    in force, by class name; without them those of best F-beta are fitted; where only the top class counts there are
-    none. task: what the model does. coco, ap50: figures from elsewhere that belong into the record.
+    in force, by class name; without them those of least cost are fitted where there are `costs`, else those of best
+    F-beta; where only the top class counts there are none. task: what the model does. coco, ap50: figures from
+    elsewhere that belong into the record.
 
     Intervals are 95% of a cluster bootstrap; all but the thresholds' own hold the thresholds fixed. The id follows
     from the content, `created_at` left out. Raises DataError where clusters or class names do not fit the matches.
@@ -77,22 +87,37 @@ def evaluate(
     _check_lengths(matches, clusters, class_names)
     bootstrap = cluster_bootstrap(clusters, replicates=replicates, seed=seed)
     matches = _answers(matches)
+    chosen_by = _chosen_by(matches, thresholds, costs)
     classes = {}
     counts = np.zeros((3, matches.images), np.int64)  # pooled over the classes
+    cost_by_image = np.zeros(matches.images)
     for class_id, name in enumerate(class_names):
-        of_class = _rows_of_class(matches, class_id)
-        if matches.top_only:
+        of_class = rows_of_class(matches, class_id)
+        cost = Cost(*costs.of(name)) if costs else None
+        if chosen_by == "top_class":
             threshold, interval = DEFAULT_THRESHOLD, (DEFAULT_THRESHOLD, DEFAULT_THRESHOLD)
         elif thresholds is None:
-            threshold = best_threshold(of_class, beta)
-            interval = threshold_interval(of_class, bootstrap, beta)
+            criterion: Criterion = cost or FBeta(beta)
+            threshold = best_threshold(of_class, criterion)
+            interval = threshold_interval(of_class, bootstrap, criterion)
         else:
             threshold = thresholds.get(name, DEFAULT_THRESHOLD)
             interval = (threshold, threshold)  # given, not estimated
         classes[name] = _class_evaluation(
             of_class, threshold, interval, bootstrap, confidence_floor, (ap50 or {}).get(name)
         )
-        counts += _truths_hits_and_kept(of_class, threshold)
+        of_images = _truths_hits_and_kept(of_class, threshold)
+        counts += of_images
+        if cost:
+            cost_of_images = cost.of(*of_images)
+            cost_by_image += cost_of_images
+            classes[name] = classes[name].model_copy(
+                update={
+                    "cost_an_image": _mean(cost_of_images),
+                    "cost_interval": _mean_interval(bootstrap, cost_of_images),
+                    "no_threshold_pays": chosen_by == "costs" and threshold == SILENCE and not cost.pays(*of_images),
+                }
+            )
 
     truths, hits, kept = counts
     evaluation = Evaluation(
@@ -111,10 +136,23 @@ def evaluate(
         recall_interval=_share_interval(bootstrap, hits, truths) if truths.any() else None,
         precision=_share(hits, kept),
         coco=dict(coco or {}),
-        warnings=_warnings(bootstrap, classes, fitted=thresholds is None and not matches.top_only),
+        warnings=_warnings(bootstrap, classes, fitted=chosen_by in ("f_beta", "costs")),
+        thresholds_by=chosen_by,
+        beta=beta if chosen_by == "f_beta" else None,
+        costs=costs,
+        cost_an_image=_mean(cost_by_image) if costs else None,
+        cost_interval=_mean_interval(bootstrap, cost_by_image) if costs else None,
     )
     content = evaluation.model_dump_json(exclude={"evaluation", "created_at"})
     return evaluation.model_copy(update={"evaluation": content_id(content)})
+
+
+def _chosen_by(matches: Matches, thresholds: Mapping[str, float] | None, costs: Costs | None) -> ThresholdsBy:
+    if matches.top_only:
+        return "top_class"
+    if thresholds is not None:
+        return "given"
+    return "costs" if costs else "f_beta"
 
 
 # --- misses at given thresholds --------------------------------------------------------------------------------------
@@ -158,72 +196,12 @@ def _answers(matches: Matches) -> Matches:
 
 def misses_by_image(matches: Matches, thresholds: Floats) -> Integers:
     """(images,) missed ground truths of each image, of any class."""
-    return _by_image(matches, matches.truths.image[missed(matches, thresholds)])
+    return by_image(matches, matches.truths.image[missed(matches, thresholds)])
 
 
 def has_miss(matches: Matches, thresholds: Floats) -> Booleans:
     """(images,) whether anything was missed in it."""
     return misses_by_image(matches, thresholds) > 0
-
-
-# --- operating thresholds --------------------------------------------------------------------------------------------
-
-
-def f_beta(hits: NDArray[Any], kept: NDArray[Any], truths: NDArray[Any], beta: float) -> Floats:
-    """F-beta of `hits` true ones among `kept` detections, for `truths` ground truths (van Rijsbergen 1979)."""
-    return np.nan_to_num(ratio((1 + beta**2) * hits, beta**2 * truths + kept))
-
-
-def operating_thresholds(matches: Matches, classes: int, beta: float = 1.0) -> Floats:
-    """(classes,) the threshold of best F-beta of each class, by class id."""
-    return np.array([best_threshold(_rows_of_class(matches, c), beta) for c in range(classes)], np.float64)
-
-
-def best_threshold(matches: Matches, beta: float = 1.0) -> float:
-    """The threshold of best F-beta of one class, whose rows alone are given.
-
-    It is the confidence of a detection. Of equally good ones the highest is taken, which raises the fewest false
-    alarms. A class without a true detection has 0.5.
-    """
-    detections = _counted(matches.detections)
-    if not detections.is_true.any():
-        return DEFAULT_THRESHOLD
-    detections = detections[np.argsort(-detections.confidence, kind="stable")]
-    hits, kept = np.cumsum(detections.is_true), np.arange(1, len(detections) + 1)
-    scores = f_beta(hits, kept, np.full(len(detections), len(matches.truths)), beta)
-    # A threshold keeps all detections of its confidence: only the last of equal ones has seen them all.
-    last_of_equal = np.append(np.diff(detections.confidence) < 0, True)
-    return float(detections.confidence[np.where(last_of_equal, scores, -1.0).argmax()])
-
-
-def threshold_interval(matches: Matches, bootstrap: Bootstrap, beta: float = 1.0) -> Interval:
-    """The 95% interval of `best_threshold`, fitted anew in every replicate.
-
-    F-beta peaks at true detections, so that their confidences are all that need be tried: each of them, or 100
-    quantiles.
-    """
-    detections = _counted(matches.detections)
-    candidates = np.unique(detections.confidence[detections.is_true])
-    if bootstrap.units < 2 or not len(candidates):
-        return UNKNOWN
-    if len(candidates) > THRESHOLDS_TRIED:
-        candidates = np.unique(np.quantile(candidates, np.linspace(0, 1, THRESHOLDS_TRIED), method="nearest"))
-    candidates = candidates[::-1]  # from the highest down, so that of equal scores the first is the highest
-
-    tried = len(candidates)
-    keeps_it = np.searchsorted(-candidates, -detections.confidence, "left")  # the first candidate that does
-    reached = keeps_it < tried
-    cells = bootstrap.unit_of_image[detections.image[reached]] * tried + keeps_it[reached]
-    kept_by_step = np.bincount(cells, minlength=bootstrap.units * tried)
-    hits_by_step = np.bincount(cells, detections.is_true[reached], bootstrap.units * tried)
-    steps = [column.reshape(bootstrap.units, tried) for column in (hits_by_step, kept_by_step)]
-    truths_by_unit = bootstrap.sums(_by_image(matches, matches.truths.image))
-
-    replicates = bootstrap.replicates(np.concatenate([truths_by_unit, *steps], axis=1))
-    truths, hits, kept = np.split(replicates, [1, 1 + tried], axis=1)
-    hits, kept = hits.cumsum(axis=1), kept.cumsum(axis=1)
-    best = candidates[f_beta(hits, kept, np.broadcast_to(truths, hits.shape), beta).argmax(axis=1)]
-    return percentile_interval(np.where(hits[:, -1] > 0, best, DEFAULT_THRESHOLD)) or UNKNOWN
 
 
 # --- one class -------------------------------------------------------------------------------------------------------
@@ -255,7 +233,7 @@ def _class_evaluation(
     bands = []
     for low, high in _bands_of_misses(truths.confidence[is_missed], threshold):
         lost = is_missed & (truths.confidence >= low) & ((truths.confidence < high) | (high >= 1))
-        lost_by_image = _by_image(of_class, truths.image[lost])
+        lost_by_image = by_image(of_class, truths.image[lost])
         bands.append(
             Band(
                 low=low,
@@ -285,10 +263,10 @@ def _class_evaluation(
 
 def _truths_hits_and_kept(of_class: Matches, threshold: float) -> Integers:
     """(3, images): ground truths, those of them that are found, and detections at or above the threshold."""
-    truths, detections = of_class.truths, _counted(of_class.detections)
+    truths, detections = of_class.truths, counted(of_class.detections)
     hits = truths.image[_is_found(of_class, threshold)]
     kept = detections.image[(detections.confidence >= threshold) | of_class.top_only]
-    return np.stack([_by_image(of_class, image) for image in (truths.image, hits, kept)])
+    return np.stack([by_image(of_class, image) for image in (truths.image, hits, kept)])
 
 
 def _share(part: Integers, whole: Integers) -> float | None:
@@ -303,23 +281,18 @@ def _share_interval(bootstrap: Bootstrap, part: Integers, whole: Integers) -> In
     return percentile_interval(ratio(replicates[:, 0], replicates[:, 1])) or UNKNOWN
 
 
-def _by_image(matches: Matches, image: Integers) -> Integers:
-    """(images,) how often each image occurs in `image`."""
-    return np.bincount(image, minlength=matches.images)
+def _mean(figure: Floats) -> float | None:
+    return float(figure.mean()) if len(figure) else None
 
 
-def _counted(detections: MatchedDetections) -> MatchedDetections:
-    """Those that are true or false: not those in crowd regions."""
-    return detections[~detections.is_ignored]
-
-
-def _rows_of_class(matches: Matches, class_id: int) -> Matches:
-    truths, detections = matches.truths, matches.detections
-    return replace(
-        matches,
-        truths=truths[truths.class_id == class_id],
-        detections=detections[detections.class_id == class_id],
-    )
+def _mean_interval(bootstrap: Bootstrap, figure: Floats) -> Interval | None:
+    """The 95% interval of the mean of one figure an image; None for less than two units."""
+    if bootstrap.units < 2:
+        return None
+    unit = float(figure.max()) or 1.0  # what is drawn has the range of float32
+    replicates = bootstrap.replicates(bootstrap.sums(figure / unit, np.ones(len(figure))))
+    low, high = percentile_interval(ratio(replicates[:, 0], replicates[:, 1])) or UNKNOWN
+    return low * unit, high * unit
 
 
 # --- what a reader must know -----------------------------------------------------------------------------------------
@@ -346,7 +319,15 @@ def _warnings(bootstrap: Bootstrap, classes: Mapping[str, ClassEvaluation], *, f
     unlabelled = [name for name, c in classes.items() if not c.ground_truths]
     if unlabelled:
         warnings.append(f"no ground truth, so no recall: {', '.join(unlabelled)}")
-    undetected = [name for name, c in classes.items() if c.ground_truths and c.blind == c.ground_truths]
+    for name, c in classes.items():
+        if c.no_threshold_pays:
+            certain = "" if c.precision is None else ", but for detections of confidence 1"
+            warnings.append(f"no threshold pays for class {name}: the device says nothing of it{certain}")
+    undetected = [
+        name
+        for name, c in classes.items()
+        if c.ground_truths and c.blind == c.ground_truths and not c.no_threshold_pays
+    ]
     if undetected:
         threshold = f", so the threshold is {DEFAULT_THRESHOLD}" if fitted else ""
         warnings.append(f"no true detection{threshold}: {', '.join(undetected)}")

@@ -19,6 +19,7 @@ EdgeloopError
 │   └── ReleaseUntrusted       what the bucket holds is not what was signed, or no longer; asked for again
 ├── NotEnoughData              a decision that needs more images, with how many
 ├── ReviewUnavailable          FiftyOne or its database cannot be started
+├── LabellingUnavailable       the place where people label does not answer, or refuses us
 ├── TrainingFailed             training or export did not end with a usable model
 └── AlreadyRunning             the folder or the device is held by another process
 """
@@ -98,6 +99,10 @@ class NotEnoughData(EdgeloopError):
 
 class ReviewUnavailable(EdgeloopError):
     """FiftyOne or its database cannot be started."""
+
+
+class LabellingUnavailable(EdgeloopError):
+    """The place where people label does not answer, or refuses us."""
 
 
 class TrainingFailed(EdgeloopError):

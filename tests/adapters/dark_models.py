@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.adapters.models import CLASSES, LOCATIONS, SIDE, ULTRALYTICS, finished, saved, with_metadata
+from tests.adapters.models import CLASSES, LOCATIONS, SIDE, ULTRALYTICS, finished, loop_body, saved, with_metadata
 
 DARK = 0.4  # mean of the input, padding included
 
@@ -44,21 +44,8 @@ def _boxes(everywhere: bool):
 
 
 def _hangs():
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Sin", ["state"], ["next_state"])],
-        "body",
-        [
-            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("state", TensorProto.FLOAT, []),
-        ],
-        [
-            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("next_state", TensorProto.FLOAT, []),
-        ],
-    )
     nodes = [
-        helper.make_node("Loop", ["turns", "is_dark", "mean"], ["end"], body=body),
+        helper.make_node("Loop", ["turns", "is_dark", "mean"], ["end"], body=loop_body()),
         helper.make_node("Mul", ["end", "zero"], ["nothing"]),
         helper.make_node("Add", ["answer", "nothing"], ["output0"]),
     ]

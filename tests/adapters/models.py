@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 SIDE = 64  # pixels of the input; strides 8, 16 and 32 make 84 locations of it
 LOCATIONS = 84
@@ -87,7 +87,16 @@ def greedy_detector(path: Path, gigabytes: int = 160) -> Path:
 
 def endless_detector(path: Path) -> Path:
     """A detector that does not come back."""
-    body = helper.make_graph(
+    nodes = [
+        helper.make_node("Loop", ["turns", "yes", "mean"], ["end"], body=loop_body()),
+        helper.make_node("Add", ["answer", "end"], ["output0"]),
+    ]
+    return _misbehaving(path, nodes, {"turns": np.array(2**62, np.int64), "yes": np.array(True)})
+
+
+def loop_body() -> GraphProto:
+    """Of a loop that runs for as many turns as it is given."""
+    return helper.make_graph(
         [
             helper.make_node("Identity", ["go"], ["go_on"]),
             helper.make_node("Sin", ["state"], ["next_state"]),
@@ -103,11 +112,6 @@ def endless_detector(path: Path) -> Path:
             helper.make_tensor_value_info("next_state", TensorProto.FLOAT, []),
         ],
     )
-    nodes = [
-        helper.make_node("Loop", ["turns", "yes", "mean"], ["end"], body=body),
-        helper.make_node("Add", ["answer", "end"], ["output0"]),
-    ]
-    return _misbehaving(path, nodes, {"turns": np.array(2**62, np.int64), "yes": np.array(True)})
 
 
 # --- how they are put together ---------------------------------------------------------------------------------------

@@ -28,6 +28,8 @@ FIELDS = st.fixed_dictionaries(
         "random_slice": st.booleans(),
         "matched": st.sampled_from([("a",), ("a", "b")]),
         "probability": st.sampled_from([0.05, 1.0]),
+        "probability_random": st.sampled_from([None, 0.05]),
+        "chosen_by": st.sampled_from([0, 1, 2]),
     }
 )
 FAULTS = st.none() | st.builds(
@@ -227,7 +229,8 @@ class OutboxMachine(RuleBasedStateMachine):
                 continue
             assert not known.is_corrupt
             assert jpeg == known.jpeg
-            assert item.sample.model_copy(update={"probability_delivered": 1.0}) == known.sample
+            unthinned = {"probability_delivered": 1.0, "probability_delivered_otherwise": 1.0}
+            assert item.sample.model_copy(update=unthinned) == known.sample
             there.append(known.sample.sample_id)
             said = self.held.get(known.sample.sample_id, probability(known))
             assert item.sample.probability_delivered == said or not known.is_sure or not is_sure

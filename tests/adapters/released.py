@@ -6,8 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+
+import pytest
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.releases import go_back, install, installed_release, passed
@@ -52,6 +56,31 @@ def installed_now(bucket: Bucket, release: Release, folder: Path, **options):
     releases = trusted(bucket, folder)
     number = releases.newest(release.group)
     return install(releases, releases.release(release.group, number), folder, **options)
+
+
+class Cut(Exception):
+    """The publisher dies here."""
+
+
+@contextmanager
+def cut_off(bucket: Bucket, writes: int) -> Iterator[None]:
+    """A publisher in it dies before the write that comes after so many, which raises Cut."""
+    left = writes
+
+    def counted(write):
+        def once(path, data):
+            nonlocal left
+            if not left:
+                raise Cut
+            left -= 1
+            return write(path, data)
+
+        return once
+
+    with pytest.MonkeyPatch.context() as patch:
+        for verb in ("write", "create"):
+            patch.setattr(bucket._store, verb, counted(getattr(bucket._store, verb)))
+        yield
 
 
 def kill_installations(bucket: Bucket, tmp_path: Path, attempts: int, longest: float) -> list[int]:

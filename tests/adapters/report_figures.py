@@ -30,7 +30,7 @@ CLASSES = ("container", "pallet", "person")
 MOMENT = datetime(2026, 3, 4, 10, tzinfo=timezone.utc)
 
 
-def fabricated(class_names=CLASSES, images=60, seed=0) -> tuple[Evaluation, Matches]:
+def fabricated(class_names=CLASSES, images=60, seed=0, costs=None) -> tuple[Evaluation, Matches]:
     """An evaluation of made-up detections: hits, misses in all bands, blind objects of every kind, false alarms."""
     rng = np.random.default_rng(seed)
     results = []
@@ -71,6 +71,7 @@ def fabricated(class_names=CLASSES, images=60, seed=0) -> tuple[Evaluation, Matc
         split="calibration",
         coco={"AP": 0.41, "AP50": 0.62, "APs": -1.0},
         replicates=100,
+        costs=costs,
     )
     return evaluation, matches
 

@@ -152,6 +152,34 @@ def test_the_latest_number_is_found_without_listing(tmp_path, count):
     assert asked == [count + 1]
 
 
+def test_writers_who_append_at_once_have_a_number_each(tmp_path):
+    """Four writers append five records each: the twenty numbers are consecutive, each with what its writer holds."""
+
+    def append_five(writer):
+        bucket = Bucket(f"file://{tmp_path}", "yard")
+        for _ in range(5):
+            yield bucket.append_record(
+                lambda n: layout.release("all", n), lambda n: a_release(n).model_copy(update={"reason": writer})
+            )
+
+    with ThreadPoolExecutor(4) as pool:
+        made = [release for some in pool.map(lambda w: list(append_five(w)), "abcd") for release in some]
+    bucket = Bucket(f"file://{tmp_path}", "yard")
+    assert sorted(release.number for release in made) == list(range(1, 21))
+    for release in made:
+        assert bucket.read_record(layout.release("all", release.number), Release) == release
+
+
+def test_a_number_that_was_taken_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    """Another writer's record stays, and ours has the number after it."""
+    bucket = Bucket(f"file://{tmp_path}", "yard")
+    theirs = a_release(1).model_copy(update={"reason": "theirs"})
+    bucket.create_record(layout.release("all", 1), theirs)
+    monkeypatch.setattr(bucket, "latest_number", lambda number_key: 0)
+    assert bucket.append_record(lambda n: layout.release("all", n), a_release).number == 2
+    assert bucket.read_record(layout.release("all", 1), Release) == theirs
+
+
 def test_lines_survive_the_round_trip_and_bad_ones_are_named(bucket):
     """Gzipped lines come back equal, equal records give equal bytes, a bad line is left out and named."""
     records = [a_traffic_record(i) for i in range(3)]

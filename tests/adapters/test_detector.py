@@ -17,17 +17,10 @@ from tasks.adapters.detector.formats import UltralyticsFormat, YoloxFormat
 from tasks.adapters.detector.preprocessing import InputBuffer
 from tasks.core.boxes import Letterbox
 from tasks.core.errors import ClassesDoNotOverlap, ImageUnreadable, ModelError
-from tests.adapters.detector_models import constant_model, finished, saved, ultralytics_output, with_metadata
+from tests.adapters.models import constant_model, finished, saved, ultralytics_output, with_metadata
 
 CAR_AND_DOG = ("car", "dog")
 FRAME = np.zeros((128, 128, 3), np.uint8)  # twice the 64 x 64 of the test models
-
-
-@pytest.fixture
-def two_boxes(tmp_path):
-    """A car in the middle at 0.9 and a dog in the upper left quarter at 0.3."""
-    output = ultralytics_output([((32, 32, 16, 8), (0.9, 0.1)), ((16, 16, 32, 32), (0.02, 0.3))], classes=2)
-    return saved(constant_model(output, names=CAR_AND_DOG), tmp_path)
 
 
 def one_line(error):

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tasks.adapters.detector import open_detector
 from tasks.adapters.detector.providers import NAMES
 from tasks.core.errors import ModelError, SettingsError
-from tests.adapters.detector_models import (
+from tests.adapters.models import (
     ULTRALYTICS,
     constant_model,
     finished,

@@ -14,17 +14,10 @@ from onnx import TensorProto, helper
 from tasks.adapters.detector import COCO_80, open_detector
 from tasks.adapters.detector.formats import NmsFreeFormat
 from tasks.core.errors import EdgeloopError, ModelError, SettingsError
-from tests.adapters.detector_models import constant_model, saved, ultralytics_output
+from tests.adapters.models import constant_model, saved, ultralytics_output
 
 CAR_AND_DOG = ("car", "dog")
 FRAME = np.zeros((128, 128, 3), np.uint8)
-
-
-@pytest.fixture
-def two_boxes(tmp_path):
-    """A car in the middle at 0.9 and a dog in the upper left quarter at 0.3."""
-    output = ultralytics_output([((32, 32, 16, 8), (0.9, 0.1)), ((16, 16, 32, 32), (0.02, 0.3))], classes=2)
-    return saved(constant_model(output, names=CAR_AND_DOG), tmp_path)
 
 
 def one_line(error):

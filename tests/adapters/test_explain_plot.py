@@ -5,15 +5,14 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import cv2
-import matplotlib.text
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tasks.adapters.report import explain_plot, style
+from tasks.adapters.report import explain_plot
 from tasks.core.explain import Explained, Timeline
 from tasks.core.sampling import Decision
 from tasks.core.settings import SamplingSettings
+from tests.adapters.written import assert_nothing_collides, assert_nothing_is_cut, texts_of
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=timezone.utc)
 LONG = "an extraordinarily long name of a strategy that nobody can read in a row"
@@ -27,20 +26,6 @@ SETTINGS = SamplingSettings.model_validate(
     }
 )
 REASONS = ("no strategy matched", "near-duplicate", "cooldown", "draw lost", "no credit", "batch full")
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved, newest last."""
-    figures = []
-    save = style.Figure.savefig
-
-    def keep(figure, *args, **options):
-        figures.append(figure)
-        return save(figure, *args, **options)
-
-    monkeypatch.setattr(style.Figure, "savefig", keep)
-    return figures
 
 
 def a_timeline(frames, *, step=0.08, budget=True, minimum=1.0, kept=0.05, cameras=("gate",)):
@@ -67,19 +52,6 @@ def a_timeline(frames, *, step=0.08, budget=True, minimum=1.0, kept=0.05, camera
     return timeline
 
 
-def texts_of(figure):
-    """Text and pixel rectangle of everything that is written in a figure, labels of the ticks in view included."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    beyond = set()
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        beyond |= {label for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high
-                   for label in (tick.label1, tick.label2)}  # fmt: skip
-    texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()]
-    return [(t.get_text(), t.get_window_extent(renderer)) for t in texts if t not in beyond]
-
-
 WORLDS = {
     "one": {"frames": 1},
     "few": {"frames": 3, "kept": 1.0},
@@ -102,16 +74,8 @@ def test_nothing_that_is_written_collides_or_is_cut(tmp_path, drawn, world):
     timeline = a_timeline(**WORLDS[world])
     explain_plot.explain_plot(timeline, SETTINGS, tmp_path / "out" / "timeline.png", "clip.mp4, yolox_nano.onnx")
     texts = texts_of(drawn[-1])
-    width, height = drawn[-1].canvas.get_width_height()
-    for i, (text, box) in enumerate(texts):
-        assert box.x0 >= -1, text
-        assert box.x1 <= width + 1, text
-        assert box.y0 >= -1, text
-        assert box.y1 <= height + 1, text
-        for other, rectangle in texts[i + 1 :]:
-            overlap_x = min(box.x1, rectangle.x1) - max(box.x0, rectangle.x0)
-            overlap_y = min(box.y1, rectangle.y1) - max(box.y0, rectangle.y0)
-            assert min(overlap_x, overlap_y) < 1.5, (text, other)
+    assert_nothing_is_cut(drawn[-1], texts)
+    assert_nothing_collides(texts)
     assert cv2.imread(str(tmp_path / "out" / "timeline.png")).shape[1] > 1500
 
 

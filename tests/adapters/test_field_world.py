@@ -12,8 +12,9 @@ import pytest
 
 from tasks.adapters.outbox import Outbox
 from tasks.core.bootstrap import cluster_bootstrap
+from tasks.core.entities import Sample
 from tasks.core.errors import OutboxFull
-from tasks.core.field import figures
+from tasks.core.field import delivered_either_way, figures
 from tasks.core.sampling import Sampler
 from tasks.core.settings import SamplingSettings
 from tests.adapters.samples import a_sample
@@ -80,13 +81,13 @@ def test_weighted_recall_finds_the_truth_and_unweighted_recall_does_not(settings
     assert held >= 0.8
 
 
-def delivered(world: World, settings: SamplingSettings, seed: int, folder: Path, cap: int) -> dict[int, float]:
-    """Frame -> p of what reaches the bucket, which is away for most of the time, from an outbox of `cap` bytes."""
+def delivered(world: World, settings: SamplingSettings, seed: int, folder: Path, cap: int) -> dict[int, Sample]:
+    """Frame -> what reaches the bucket, which is away for most of the time, from an outbox of `cap` bytes."""
     outbox, frame_of, arrived = Outbox(folder, cap), {}, {}
 
     def drain() -> None:
         items = [item.sample for item in outbox.pending(10**6)]
-        arrived.update({frame_of[s.sample_id]: s.probability * s.probability_delivered for s in items})
+        arrived.update({frame_of[s.sample_id]: s for s in items})
         outbox.delivered(items)
 
     for number, decision in kept(world, settings, seed):
@@ -98,6 +99,8 @@ def delivered(world: World, settings: SamplingSettings, seed: int, folder: Path,
             random_slice=decision.random_slice,
             probability=decision.probability,
             matched=decision.matched,
+            probability_random=decision.probability_random,
+            chosen_by=decision.chosen_by,
         )
         frame_of[sample.sample_id] = number
         with suppress(OutboxFull):
@@ -106,13 +109,22 @@ def delivered(world: World, settings: SamplingSettings, seed: int, folder: Path,
     return arrived
 
 
+def weighable(samples: dict[int, Sample], *, otherwise: bool = True) -> dict[int, float]:
+    """Frame -> p_kept * p_delivered; not otherwise: with the probability of each sample's own kind alone."""
+    return {
+        row: sample.probability * (delivered_either_way(sample) if otherwise else sample.probability_delivered)
+        for row, sample in samples.items()
+    }
+
+
 @pytest.mark.slow
 def test_what_a_full_outbox_cost_is_made_up_for(tmp_path, monkeypatch):
     """The bucket is away for hours and a part of each kind has to go: recall is right, with p_delivered and p_kept."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     settings = settings_of({**EXPLORE, "traffic_percentage": 0.1}, {**CLOSE, "limits": []})
     world, worlds = a_world(1000, seed=2), 40
-    arrived = [delivered(world, settings, seed, tmp_path / str(seed), 80_000) for seed in range(worlds)]
+    samples = [delivered(world, settings, seed, tmp_path / str(seed), 80_000) for seed in range(worlds)]
+    arrived = [weighable(one) for one in samples]
     recalls = np.array([estimated(world, one)[0].value for one in arrived])
     frames = np.array([sum(1 / p for p in one.values()) for one in arrived])
     lost = 1 - np.mean([len(one) for one in arrived]) / np.mean(
@@ -122,3 +134,29 @@ def test_what_a_full_outbox_cost_is_made_up_for(tmp_path, monkeypatch):
     for value, truth in ((recalls, world.recall), (frames, len(world.frames))):
         assert abs(value.mean() - truth) < 3 * value.std() / np.sqrt(worlds)
     assert recalls.std() / np.sqrt(worlds) < 0.012
+
+
+HALVES = {"name": "halves", "type": "detections_number_based", "more_than": 2, "probability": 0.5}
+KINDS = {
+    "one kind": settings_of({**EXPLORE, "traffic_percentage": 0.15}, {**CLOSE, "probability": 1.0, "limits": []}),
+    "three kinds": settings_of({**EXPLORE, "traffic_percentage": 0.15}, {**CLOSE, "limits": []}, HALVES),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+def test_kinds_of_which_nothing_is_left_are_stood_for_by_the_random_slice(tmp_path, monkeypatch, settings):
+    """Hours of an outage fill the outbox with the random slice alone: recall is right, and was off by points before."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    world, worlds = a_world(1000, seed=2), 40
+    samples = [delivered(world, settings, seed, tmp_path / str(seed), 45_000) for seed in range(worlds)]
+    gone = sum(s.probability_delivered_otherwise == 0 for one in samples for s in one.values())
+    recalls, before = (
+        np.array([estimated(world, weighable(one, otherwise=way))[0].value for one in samples]) for way in (True, False)
+    )
+    frames = np.array([sum(1 / p for p in weighable(one).values()) for one in samples])
+    for value, truth in ((recalls, world.recall), (frames, len(world.frames))):
+        assert abs(value.mean() - truth) < 3 * value.std() / np.sqrt(worlds)
+    assert recalls.std() / np.sqrt(worlds) < 0.015
+    assert before.mean() - world.recall > 0.06
+    assert gone / worlds > 3

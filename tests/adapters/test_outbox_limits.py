@@ -75,6 +75,29 @@ def test_without_an_eviction_every_sample_was_sure_to_be_delivered(tmp_path):
     assert [item.sample.probability_delivered for item in outbox.pending(1)] == [1.0]
 
 
+def test_the_random_slice_knows_of_kinds_that_went_as_a_whole(tmp_path):
+    """Two chosen kinds go for the slice: 0 for the way of the lesser one, for the other what its ids say.
+
+    The same after a restart. A sample that strategies did not choose, or that does not say, has no other way: 1.
+    """
+    outbox = Outbox(tmp_path, 20_000)
+    known = {"probability_random": 0.1, "probability": 0.73}
+    chosen = [
+        a_sample(n, **known, matched=names, chosen_by=len(names)) for n, names in enumerate([("a",), ("a", "b")] * 2)
+    ]
+    for one in chosen:
+        outbox.put(*one)
+    for number, by in enumerate([1, 0, 2, 3, None], start=10):
+        outbox.put(*a_sample(number, random_slice=True, **known, chosen_by=by))
+    assert outbox.drops == {"evicted, outbox at its cap": 4}
+    left = [item.sample for item in outbox.pending(9)]
+    highest = max(int(sample.sample_id, 16) for sample, _ in chosen if sample.chosen_by == 2)
+    ways = {1: 0.0, 0: 1.0, 2: 1 - (highest + 1) / 2**80, 3: 1.0, None: 1.0}
+    assert {s.chosen_by: s.probability_delivered_otherwise for s in left} == pytest.approx(ways)
+    assert {s.probability_delivered for s in left} == {1.0}
+    assert [i.sample for i in Outbox(tmp_path, 20_000).pending(9)] == left
+
+
 def test_a_lower_cap_is_kept_from_the_start(tmp_path):
     """An outbox that opens with less room than it takes evicts the least valuable first."""
     outbox = Outbox(tmp_path, MEGABYTE)

@@ -32,7 +32,7 @@ from tasks.core.entities import Release
 from tasks.core.errors import BucketError, ReleaseRefused
 from tasks.core.settings import Probation
 from tests.adapters.models import constant_detector, sha256_of
-from tests.adapters.released import BOX, a_model, a_release, installed_now, kill_installations
+from tests.adapters.released import BOX, Cut, a_model, a_release, cut_off, installed_now, kill_installations
 from tests.adapters.s3 import fresh_s3_url
 from tests.adapters.signing import publish, signing_keys, trusted
 
@@ -77,30 +77,13 @@ def test_a_repeated_publication_of_the_newest_release_writes_nothing(bucket):
     assert publish(bucket, first).number == 3
 
 
-class _Cut(Exception):
-    """The publisher dies here."""
-
-
 @pytest.mark.parametrize("step", range(6))
-def test_a_publisher_that_dies_at_any_write_leaves_the_old_release_or_the_new_one(bucket, tmp_path, monkeypatch, step):
+def test_a_publisher_that_dies_at_any_write_leaves_the_old_release_or_the_new_one(bucket, tmp_path, step):
     """After a crash before any of the writes devices see the old or the new release; calling it again completes it."""
     publish(bucket, a_release(reason="old"))
-    wanted, left = a_release(reason="new"), [step]
-
-    def counted(write):
-        def once(path, data):
-            if not left[0]:
-                raise _Cut
-            left[0] -= 1
-            return write(path, data)
-
-        return once
-
-    with monkeypatch.context() as cut:
-        for verb in ("write", "create"):
-            cut.setattr(bucket._store, verb, counted(getattr(bucket._store, verb)))
-        with suppress(_Cut):
-            publish(bucket, wanted)
+    wanted = a_release(reason="new")
+    with suppress(Cut), cut_off(bucket, step):
+        publish(bucket, wanted)
     folder = tmp_path / "installed"
     assert installed_now(bucket, wanted, folder).release.reason == ("new" if step == 5 else "old")
     assert publish(bucket, wanted).number == 2

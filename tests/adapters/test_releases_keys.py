@@ -14,7 +14,7 @@ from tasks.adapters.releases import MetadataExpired, Publisher, TrustedReleases,
 from tasks.adapters.releases.metadata import LIFETIMES
 from tasks.core import layout
 from tasks.core.errors import ReleaseUntrusted, SettingsError
-from tests.adapters.released import a_release
+from tests.adapters.released import Cut, a_release, cut_off
 
 ALL = frozenset({"root", "targets", "snapshot", "timestamp"})
 
@@ -148,37 +148,20 @@ def test_an_expired_root_is_refused_until_it_is_renewed(bucket, tmp_path):
     assert follower.newest("all") == 1
 
 
-class _Cut(Exception):
-    """The power goes here."""
-
-
 @pytest.mark.parametrize("step", range(6))
-def test_a_rotation_that_is_cut_off_anywhere_is_gone_on_with(bucket, tmp_path, monkeypatch, step):
+def test_a_rotation_that_is_cut_off_anywhere_is_gone_on_with(bucket, tmp_path, step):
     """Whichever write was the last, the next publication completes the rotation, and old devices follow."""
     keys = create_keys(tmp_path / "keys", "yard")
     Publisher(bucket, keys).publish(a_release(reason="one"))
     follower = device(bucket, tmp_path / "installed", keys.roots[0])
     assert follower.newest("all") == 1
-    left = [step]
-
-    def counted(write):
-        def once(path, data):
-            if not left[0]:
-                raise _Cut
-            left[0] -= 1
-            return write(path, data)
-
-        return once
-
-    with monkeypatch.context() as cut:
-        for verb in ("write", "create"):
-            cut.setattr(bucket._store, verb, counted(getattr(bucket._store, verb)))
-        try:
+    try:
+        with cut_off(bucket, step):
             Publisher(bucket, keys).replace_root(ALL)
-        except _Cut:
-            pass
-        else:
-            assert step == 5
+    except Cut:
+        pass
+    else:
+        assert step == 5
     assert Publisher(bucket, read_keys(keys.folder, "yard")).publish(a_release(reason="two")).number == 2
     assert follower.newest("all") == 2
     assert follower.release("all", 2).reason == "two"

@@ -5,38 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-import matplotlib.text
 import numpy as np
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tasks.adapters import report
-from tasks.adapters.report import plots, style
+from tasks.adapters.report import plots
 from tasks.adapters.report.progress_plot import progress_plot
-from tasks.adapters.report.suggestion_plot import wilson
 from tests.adapters.report_figures import CLASSES, beside, by_expected_misses, fabricated, suggested, told
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """The figures that were saved, newest last."""
-    figures = []
-    save = style.Figure.savefig
-
-    def keep(figure, *args, **options):
-        figures.append(figure)
-        return save(figure, *args, **options)
-
-    monkeypatch.setattr(style.Figure, "savefig", keep)
-    return figures
-
-
-def texts_of(figure):
-    """Text and pixel rectangle of everything that is written in a figure, tick labels included."""
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    figure.draw(renderer)
-    texts = [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()]
-    return [(t.get_text(), t.get_window_extent(renderer)) for t in texts]
+from tests.adapters.written import assert_nothing_collides, assert_nothing_is_cut, texts_of
 
 
 @pytest.mark.parametrize("names", [("car",), CLASSES, tuple(f"class number {i}" for i in range(24))])
@@ -45,16 +21,8 @@ def test_nothing_that_is_written_in_the_bands_plot_collides_or_is_cut(tmp_path, 
     evaluation, _ = fabricated(names, images=150)
     plots.bands_plot(evaluation, tmp_path / "bands.png")
     texts = texts_of(drawn[-1])
-    width, height = drawn[-1].canvas.get_width_height()
-    for i, (text, box) in enumerate(texts):
-        assert box.x0 >= -1, text
-        assert box.x1 <= width + 1, text
-        assert box.y0 >= -1, text
-        assert box.y1 <= height + 1, text
-        for other, rectangle in texts[i + 1 :]:
-            overlap_x = min(box.x1, rectangle.x1) - max(box.x0, rectangle.x0)
-            overlap_y = min(box.y1, rectangle.y1) - max(box.y0, rectangle.y0)
-            assert min(overlap_x, overlap_y) < 1.5, (text, other)
+    assert_nothing_is_cut(drawn[-1], texts)
+    assert_nothing_collides(texts)
 
 
 def test_the_bands_plot_shows_every_miss_once(tmp_path, drawn):
@@ -99,8 +67,7 @@ def test_the_suggestion_plot_takes_any_number_of_rules(tmp_path, drawn, rules):
     evaluation, _ = fabricated()
     report.suggestion_plot(suggested(rules), evaluation, tmp_path / "suggestion.png")
     texts = texts_of(drawn[-1])
-    width, height = drawn[-1].canvas.get_width_height()
-    assert all(box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1 for _, box in texts)
+    assert_nothing_is_cut(drawn[-1], texts)
     written = [text for text, _ in texts]
     assert sum(bool(re.fullmatch(r"\d+ of \d+", text)) for text in written) == rules
     assert ("no rule beats a random draw" in written) == (rules == 0)
@@ -115,8 +82,7 @@ def test_the_suggestion_plot_shows_where_the_misses_are_and_every_way(tmp_path, 
     made = by_expected_misses(strategy=strategy, rules=rules, alternatives=(other,))
     report.suggestion_plot(made, evaluation, tmp_path / "suggestion.png")
     texts = texts_of(drawn[-1])
-    width, height = drawn[-1].canvas.get_width_height()
-    assert all(box.x0 >= -1 and box.x1 <= width + 1 and box.y0 >= -1 and box.y1 <= height + 1 for _, box in texts)
+    assert_nothing_is_cut(drawn[-1], texts)
     written = [text for text, _ in texts]
     assert {"Where the 52 misses are", "25  (48%)", "16  (31%)"} <= set(written)
     assert {"model saw nothing there", "2% to 5% sure: not kept", "model was 10% to 44% sure"} <= set(written)
@@ -133,11 +99,3 @@ def test_progress_needs_two_figures(tmp_path):
     single = replace(story.rounds[0], ap50_before=None, recall_before=None)
     assert progress_plot(replace(story, rounds=[single]), tmp_path / "none.png") is None
     assert progress_plot(story, tmp_path / "progress.png") == tmp_path / "progress.png"
-
-
-def test_the_interval_of_a_share_is_wilsons():
-    """The values of Wilson's interval for 18 of 24, 0 of 5 and 5 of 5, and the unknown for 0 of 0."""
-    assert wilson(18, 24) == pytest.approx((0.5510, 0.8800), abs=1e-4)
-    assert wilson(0, 5) == pytest.approx((0.0, 0.4345), abs=1e-4)
-    assert wilson(5, 5) == pytest.approx((0.5655, 1.0), abs=1e-4)
-    assert wilson(0, 0) == (0.0, 1.0)

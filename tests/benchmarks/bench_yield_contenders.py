@@ -107,13 +107,14 @@ def around_threshold(known: Known, share: float) -> Keeps:
 
 def entropy_sum(known: Known, share: float) -> Keeps:
     """The highest sums over detections of the binary entropy of their confidence, whatever it is."""
+    return highest(entropy_sums, known, share)
 
-    def score(part: Part) -> Floats:
-        s = part.candidates.confidence.clip(1e-9, 1 - 1e-9)
-        entropy = -s * np.log2(s) - (1 - s) * np.log2(1 - s)
-        return np.round(np.bincount(part.candidates.image, entropy, part.images), 6)
 
-    return highest(score, known, share)
+def entropy_sums(part: Part) -> Floats:
+    """(images,) in bits."""
+    s = part.candidates.confidence.clip(1e-9, 1 - 1e-9)
+    entropy = -s * np.log2(s) - (1 - s) * np.log2(1 - s)
+    return np.round(np.bincount(part.candidates.image, entropy, part.images), 6)
 
 
 def suggested_rules(known: Known, share: float) -> Keeps:

@@ -141,16 +141,6 @@ def interval_scores(intervals: Floats, truth: Floats) -> Floats:
     return np.asarray(high - low + 2 / ALPHA * outside)
 
 
-def binomial_interval(hits: int, trials: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share (Wilson 1927)."""
-    if not trials:
-        return 0.0, 1.0
-    z, share = 1.96, hits / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    reach = z / (1 + z * z / trials) * float(np.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2)))
-    return max(0.0, centre - reach), min(1.0, centre + reach)
-
-
 def mean_of_orders(values: Floats, replicates: int = 1000) -> Estimate:
     """The mean over orders, with an interval from drawing orders."""
     random = np.random.default_rng(0)

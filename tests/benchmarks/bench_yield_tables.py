@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tasks.core.entities import Estimate
+from tasks.core.intervals import wilson
 from tests.benchmarks.bench_yield_contenders import RULES
 from tests.benchmarks.bench_yield_days import Day
 from tests.benchmarks.bench_yield_figures import (
     BASE_RATE,
     Figures,
     ForecastRecord,
-    binomial_interval,
     mean_of_orders,
 )
 from tests.benchmarks.bench_yield_sets import LabelledSet
@@ -166,13 +166,14 @@ def forecast_table(labelled: LabelledSet, forecasts: Mapping[tuple[float, str, s
 def forecast_row(
     share: float, way: str, figure: str, record: ForecastRecord, base: ForecastRecord | None
 ) -> tuple[str, ...]:
-    low, high = binomial_interval(record.held, record.days)
+    held = record.held / record.days
+    low, high = wilson(held, record.days)
     return (
         f"{share:.0%}",
         way.replace("_", " "),
         figure.replace("_", " "),
         str(record.days),
-        f"{record.held / record.days:.3f} ({low:.3f} to {high:.3f})",
+        f"{held:.3f} ({low:.3f} to {high:.3f})",
         f"{record.width:.3g}",
         f"{record.scores().mean():.3g}",
         f"{base.scores().mean():.3g}" if base else "",

@@ -18,7 +18,6 @@ from tests.benchmarks.bench_yield_figures import (
     Figures,
     ForecastRecord,
     Sums,
-    binomial_interval,
     interval_scores,
 )
 from tests.benchmarks.bench_yield_orders import SHARES, Order, assert_disjoint, orders
@@ -202,14 +201,6 @@ def test_an_interval_is_scored_by_its_width_and_by_what_it_misses():
     assert scores == pytest.approx([0.4, 4.4, 4.4])
     record = ForecastRecord([(0.2, 0.6), (0.2, 0.6)], [0.6, 0.61])
     assert (record.days, record.held, record.width) == (2, 1, pytest.approx(0.4))
-
-
-def test_a_share_of_days_has_wilsons_interval():
-    """Wilson's own figures for 95 of 100, and both ends."""
-    assert binomial_interval(95, 100) == pytest.approx((0.888, 0.978), abs=1e-3)
-    assert binomial_interval(0, 10)[0] == 0.0
-    assert binomial_interval(10, 10)[1] == pytest.approx(1.0)
-    assert binomial_interval(0, 0) == (0.0, 1.0)
 
 
 # --- days ------------------------------------------------------------------------------------------------------------

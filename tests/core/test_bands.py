@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 
 from tasks.core.bands import (
     BAND_EDGES,
-    best_threshold,
     evaluate,
     has_miss,
     misses_by_image,
-    operating_thresholds,
     out_of_reach,
     threshold_column,
     tile_bands,
@@ -24,6 +22,7 @@ from tasks.core.bootstrap import cluster_bootstrap
 from tasks.core.entities import Detections
 from tasks.core.errors import DataError
 from tasks.core.matching import GroundTruths, ImageResult, match
+from tasks.core.thresholds import FBeta, best_threshold, operating_thresholds
 
 NAMES = ("car", "bus")
 NOW = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -97,7 +96,7 @@ def f_beta_at(t, found, alarms, beta):
 @settings(deadline=None)
 def test_the_operating_threshold_is_the_best_of_all_achieved_confidences(contents, beta):
     """F-beta of precision and recall is highest at the threshold, and lower at every achieved confidence above it."""
-    thresholds = operating_thresholds(match([image(*content) for content in contents]), 2, beta)
+    thresholds = operating_thresholds(match([image(*content) for content in contents]), 2, FBeta(beta))
     for class_id in (0, 1):
         found, alarms = scores(contents, class_id)
         if all(s is None for s in found):

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.core.drift import ALPHA, FEWEST_FRAMES, Series, compare, corrected, kolmogorov_smirnov
-from tasks.core.drift.blocks import can_match_hours, lay_blocks, length_by_resemblance
-from tasks.core.drift.permutation import deal, permutation_test
+from tasks.core.drift.blocks import Blocks, can_match_hours, lay_blocks, length_by_resemblance
+from tasks.core.drift.permutation import all_dealings, deal, permutation_test
 from tests.core.drift_streams import DAY, START, alarms, look, plain_alarms, split, stream
 
 
@@ -36,6 +36,30 @@ def test_a_degraded_picture_is_seen_in_500_frames():
     """Independent frames with lower confidences: all of 12 windows of 500 frames raise an alarm."""
     streams = [split(stream(2000, seed, worse_from=1500, worse=0.8), 500) for seed in range(12)]
     assert all(alarms(figures) for figures in streams)
+
+
+@pytest.mark.slow
+def test_a_drop_in_400_frames_is_seen_at_every_starting_time_of_the_day():
+    """1,200 frames against 400, half a second apart: all of 24 starting times, each with frames of its own."""
+    random = np.random.default_rng(0)
+    missed = []
+    for hour in range(24):
+        start = START + 3600 * hour + float(random.integers(0, 3600))
+        figures = split(stream(1600, hour, spacing=0.5, start=start, worse_from=600, worse=0.8), 400)
+        missed += [hour] * (not alarms(figures))
+    assert missed == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**9))
+def test_when_the_frames_begin_makes_no_difference(microseconds):
+    """Shifted by any time, the same frames have the same blocks, p-values and verdict."""
+    series = stream(1600, 5, spacing=0.5, worse_from=600, worse=0.3)["maximum confidence"]
+    shift = microseconds * 86_400e-9
+    moved = Series(np.round(series.seconds + shift, 6), series.values, series.weights)
+    rows = np.arange(1600)
+    first, second = (compare(s[rows < 1200], s[rows >= 1200], alpha=0.0008) for s in (series, moved))
+    assert (first.answer, first.blocks, first.test) == (second.answer, second.blocks, second.test)
 
 
 def test_what_changed_is_named_with_size_place_and_time():
@@ -149,6 +173,39 @@ def test_dealing_keeps_the_number_of_blocks_of_now_in_every_hour(seed, by_hour):
     for stratum in np.unique(blocks.stratum):
         members = blocks.stratum == stratum
         assert (dealt[:, members].sum(axis=1) == blocks.is_now[members].sum()).all()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=2, max_size=9))
+def test_all_dealings_are_each_possible_one_once(blocks):
+    """As many rows as there are ways, all different, each with the true number of blocks of now in every hour."""
+    _, stratum = np.unique([hour for hour, _ in blocks], return_inverse=True)
+    is_now = np.array([now for _, now in blocks])
+    laid = Blocks(1.0, np.ones(len(blocks), bool), np.arange(len(blocks)), stratum, is_now, True)
+    dealt = all_dealings(laid)
+    assert len({tuple(row) for row in dealt.tolist()}) == len(dealt) == laid.arrangements()
+    for hour in np.unique(stratum):
+        assert (dealt[:, stratum == hour].sum(axis=1) == is_now[stratum == hour].sum()).all()
+
+
+def test_few_blocks_are_dealt_in_all_ways():
+    """3 blocks against 10: where the true dealing is the most extreme of 286, p is 1 / 286 to the last digit."""
+    seconds = START + np.arange(130.0)
+    blocks = lay_blocks(seconds[:100], seconds[100:], 10.0, by_hour=False)
+    values = np.concatenate([np.linspace(0.5, 1.0, 100), np.linspace(0.0, 0.4, 30)])
+    found = permutation_test(Series(seconds, values, np.ones(130)), blocks, alpha=1 / 250)
+    assert (found.p_value, found.dealings) == (1 / 286, 286)
+    assert blocks.smallest_p_value() == 1 / 286
+
+
+def test_few_blocks_see_a_clear_change_and_tell_nothing_else():
+    """4 blocks against 11, 1,365 ways: a clear drop is an alarm; without one there is no verdict, but what it takes."""
+    random = np.random.default_rng(1)
+    before, now = even(random.random(220)), even(random.random(80), START + 220)
+    lower = Series(now.seconds, now.values * 0.3, now.weights)
+    assert compare(before, lower, alpha=1 / 1200, block_seconds=20.0).answer == "changed"
+    found = compare(before, now, alpha=1 / 1200, block_seconds=20.0)
+    assert found.answer == "too few"
+    assert found.reason == "too few to tell: 4 blocks of 20 s against 11, needs 5"
 
 
 def test_the_statistic_of_blocks_is_that_of_frames():

@@ -101,6 +101,20 @@ def test_a_turn_says_it_in_one_line_or_not_at_all():
     assert headline(a_drift()) == ""
 
 
+def test_a_figure_without_an_answer_is_not_told_as_no_drift():
+    """The figures that did not drift are named, and why the other one has no answer."""
+    known = {"reference_frames": 1200, "now_frames": 400}
+    reason = "too few to tell: 4 blocks of 60 s against 11, needs 6"
+    figures = [
+        {"figure": "maximum confidence", "answer": "too few", "reason": reason, **known},
+        {"figure": "detections", "answer": "same", **known},
+    ]
+    found = a_drift({"device": "e", "camera": "gate", "answer": "same", "figures": figures})
+    assert (
+        story(found)[1] == f"e/gate: no drift of detections in 400 frames; no answer for maximum confidence, {reason}"
+    )
+
+
 def test_the_stronger_of_the_two_tests_is_quoted():
     """PSI where its p-value is the smaller one; what was left out is told below its camera."""
     figure = {"figure": "detections", "answer": "changed", "reference_frames": 900, "now_frames": 300, "at": 1.0}

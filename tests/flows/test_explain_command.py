@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from tasks.adapters.bucket import Bucket
+from tasks.adapters.config import read_device, read_sampling
+from tasks.collector import run_collector
 from tests.adapters.models import constant_detector
 from tests.conftest import ROOT, edgeloop, plain_environment
 from tests.core.conformance_tables import ALWAYS, HARD, boxes
-from tests.tasks.collecting import CAR, a_folder
+from tests.tasks.collecting import CAR, a_folder, samples_of
 
 SETTINGS = {"sampling_strategies": [HARD, {**ALWAYS, "traffic_percentage": 0.3}], "thresholds": {"car": 0.5}}
 
@@ -23,6 +27,9 @@ def desk(tmp_path: Path) -> Path:
     a_folder(tmp_path / "frames", 6)
     constant_detector(tmp_path / "model.onnx", [CAR, (32, 32, 20, 10, 1, 0.4)])
     (tmp_path / "S.json").write_text(json.dumps(SETTINGS))
+    cameras = [{"name": "north", "source": "frames"}, {"name": "west", "source": "rtsp://192.0.2.1/stream"}]
+    device = {"name": "edge", "project": "yard", "bucket": "bucket", "cameras": cameras}
+    (tmp_path / "device.yaml").write_text(json.dumps(device))
     (tmp_path / "D.jsonl").write_text("".join(json.dumps(boxes(0.3 + 0.05 * n, number=n)) + "\n" for n in range(6)))
     return tmp_path
 
@@ -54,6 +61,35 @@ def test_a_folder_is_explained_shown_saved_and_tried_again(desk):
     assert [answer["reason"] for answer in other] != [answer["reason"] for answer in answers]
     slow = answers_of(explain(desk, "frames", "--frame-rate", 0.5, "--start", "2026-01-05T12:00:00Z"))
     assert [answer["frame"] for answer in slow] == ["0000.png", "0002.jpg", "0004.png"]
+
+
+@pytest.mark.slow
+def test_a_devices_own_camera_is_explained_as_its_collector_decides(desk):
+    """With its settings, which have a region, a mask and a frame rate: the frames that it keeps, at the same draws."""
+    often = {**ALWAYS, "traffic_percentage": 0.5}
+    (desk / "S.json").write_text(json.dumps({"sampling_strategies": [often], "seed": 3}))
+    narrowed = {"region": {"left": 0.2}, "masks": [{"right": 0.4}], "frame_rate": 0.5}
+    cameras = [{"name": "gate", "source": "frames", **narrowed}, {"name": "yard", "source": "0"}]
+    device = {"name": "edge-1", "project": "yard", "bucket": "bucket", "outbox": "outbox", "cameras": cameras[:1]}
+    (desk / "one.yaml").write_text(json.dumps(device))
+    (desk / "two.yaml").write_text(json.dumps({**device, "cameras": cameras}))
+    start = "2026-01-05T12:00:00Z"
+    arguments = ["--model", "model.onnx", "--start", start]
+    own = answers_of(explain(desk, *arguments, "--config", "one.yaml", "--save-detections", "D.jsonl"))
+    other = answers_of(explain(desk, "frames", *arguments, "--config", "two.yaml", "--camera", "gate"))
+    assert [answer["frame"] for answer in own] == ["0000.png", "0002.jpg", "0004.png"]
+    assert own == other
+    seen = json.loads((desk / "D.jsonl").read_text().splitlines()[0])
+    assert (seen["camera"], seen["width"], seen["height"]) == ("gate", 52, 48)
+    settings = read_device(desk / "one.yaml").model_copy(update={"outbox": str(desk / "outbox")})
+    camera = settings.cameras[0].model_copy(update={"source": str(desk / "frames")})
+    settings = settings.model_copy(update={"cameras": (camera,), "bucket": f"file://{desk}/bucket"})
+    sampling, _ = read_sampling(desk / "S.json")
+    given = {"sampling": sampling, "follow_releases": False, "start": datetime.fromisoformat(start)}
+    run_collector(settings, model=str(desk / "model.onnx"), **given)
+    kept = {sample.source for sample in samples_of(Bucket(settings.bucket, "yard"))}
+    assert kept == {answer["frame"] for answer in own if answer["kept"]}
+    assert 0 < len(kept) < 3
 
 
 @pytest.mark.slow
@@ -107,6 +143,12 @@ def test_lines_that_cannot_be_read_are_named_and_counted(desk):
         ([], "name a video or a folder, or a file of --detections"),
         (["frames", "--detections", "D.jsonl"], "not both"),
         (["--detections", "D.jsonl", "--model", "model.onnx"], "--model: is for a video or a folder"),
+        (["--config", "device.yaml", "--camera", "south"], "no camera 'south'; its cameras: north, west"),
+        (["--config", "device.yaml"], "--camera: say which; its cameras: north, west"),
+        (["--config", "device.yaml", "--camera", "west"], "west: is a live camera"),
+        (["frames", "--config", "device.yaml", "--device", "edge"], "--device: device.yaml says it"),
+        (["frames", "--config", "nothing.yaml"], "nothing.yaml: there is no such file"),
+        (["--detections", "D.jsonl", "--config", "device.yaml"], "--config: is for a video or a folder"),
         (["--detections", "nothing.jsonl"], "nothing.jsonl: cannot be read"),
         (["frames", "--start", "yesterday"], "--start 'yesterday'"),
         (["frames", "--frame-rate", "0"], "frame_rate"),

@@ -5,13 +5,27 @@ from types import SimpleNamespace
 import pytest
 
 from flows.demo.state import DemoArguments, DemoState
-from flows.demo.story import NO_NEW_MODEL, round_story
+from flows.demo.story import NO_NEW_MODEL, in_the_field, round_story
 from tasks.central import Central
 from tasks.core.entities import Turn, Verdict
 from tasks.evaluate import evaluate_split
 from tests.tasks.stages import NOON, a_labelled_month, a_model, a_project
+from tests.tasks.test_field_recall import KINDS, a_labelled_batch, a_release, a_turn
 
 TRAINED = "c" * 16
+
+
+def test_what_is_known_of_the_field_is_told_or_why_nothing_is(tmp_path):
+    """By hand a hit of weight 10 and a miss of 3/2: recall 10 / 11.5. Before any label the reason, in one line."""
+    world = SimpleNamespace(project=a_project(tmp_path))
+    found, missing = in_the_field(world)
+    assert found == []
+    assert "no image of project" in missing
+    a_release(world.project)
+    a_turn(world.project, today=a_labelled_batch(world.project, KINDS))
+    (one,), missing = in_the_field(world)
+    assert missing == ""
+    assert one.figures.recall.value == pytest.approx(10 / 11.5)
 
 
 @pytest.fixture

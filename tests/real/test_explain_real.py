@@ -52,7 +52,7 @@ def test_a_real_video_is_explained_as_it_is_collected(tmp_path):
     )
     samples = samples_of(Bucket(device.bucket, "yard"))
     camera = CameraSettings(name="gate", source=str(VIDEO))
-    given = {"device": "edge-1", "where": "S.json", "model": str(YOLOX_NANO), "model_classes": "coco80", "start": START}
+    given = {"device": device, "where": "S.json", "model": str(YOLOX_NANO), "model_classes": "coco80", "start": START}
     with Recording(camera, SETTINGS, **given) as recording:
         answers = explain_recording(recording, SETTINGS)
         explained = [next(answers) for _ in range(FRAMES)]

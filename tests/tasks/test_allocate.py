@@ -14,6 +14,7 @@ from tasks.core.errors import NotEnoughData, ObjectMissing, SettingsError
 from tasks.core.settings import RandomSampling, SamplingSettings
 from tasks.retrain import build_dataset
 from tasks.suggest import samples_of_batches
+from tests.adapters.signing import publish
 from tests.tasks.stages import NOON, SEEN_BOX, a_batch, a_project, a_sample, box, commit, label, seen
 
 draw = draw_labels.fn
@@ -91,6 +92,19 @@ def test_thresholds_are_those_that_the_device_had(project):
     release(project, 1, {"car": 0.2})
     found = {(i.cell.camera, i.cell.band, i.missed, i.false_alarms) for i in measured(project, turn).images}
     assert found == {("edge-1/gate", "nothing in doubt", 0, 0), ("edge-1/yard", "nothing in doubt", 0, 1)}
+
+
+@pytest.mark.parametrize("version", ["9a8b7c6d5e4f3a2b", "all/7", "all/²", "../2", "all/-2", "all/2/3", ""])
+def test_a_settings_version_that_names_no_release_has_what_is_in_force_now(project, version):
+    """A local file, a release that is not there or cannot be: the thresholds of the newest one, and no error."""
+    for thresholds in ({"car": 0.2}, {"car": 0.7}):
+        publish(Central(project).bucket, Release(
+            group="all", number=1, created_at=NOON, class_names=project.classes, thresholds=thresholds,
+            settings=project.sampling,
+        ))  # fmt: skip
+    orders = orders_by_version(Central(project))
+    assert orders("all/1").thresholds == {"car": 0.2}
+    assert orders(version).thresholds == {"car": 0.7}
 
 
 def test_images_that_say_nothing_of_a_model_are_left_out(project):

@@ -13,7 +13,7 @@ from tasks.adapters.bucket import Bucket
 from tasks.collector import pipeline, run_collector
 from tasks.core.errors import ClassesDoNotOverlap, ModelError, SettingsError, SourceUnavailable
 from tasks.core.sampling import Sampler
-from tasks.core.settings import CameraSettings, SamplingSettings
+from tasks.core.settings import CameraSettings, DeviceSettings, SamplingSettings
 from tasks.explain import Recording, draw_timeline, explain_detections, explain_recording, write_explanation
 from tests.adapters.embedding_models import colour_embedder
 from tests.adapters.models import CLASSES, constant_detector, nan_detector
@@ -55,8 +55,13 @@ def settings_of(**changes) -> SamplingSettings:
 
 
 def a_recording(source, settings, *, camera="gate", frame_rate=None, **more) -> Recording:
-    given = {"device": "edge-1", "where": "S.json", "start": START, **more}
-    return Recording(CameraSettings(name=camera, source=str(source), frame_rate=frame_rate), settings, **given)
+    looked_at = CameraSettings(name=camera, source=str(source), frame_rate=frame_rate)
+    given = {"device": device_with(looked_at), "where": "S.json", "start": START, **more}
+    return Recording(looked_at, settings, **given)
+
+
+def device_with(camera: CameraSettings, **fields) -> DeviceSettings:
+    return DeviceSettings(name="edge-1", project="yard", bucket="none", cameras=[camera], **fields)
 
 
 def final(decision):
@@ -87,12 +92,12 @@ class Watched(Sampler):
         raise AssertionError("these settings stay in force")
 
 
-def collected(tmp_path, monkeypatch, source, model, settings, frame_rate=None):
+def collected(tmp_path, monkeypatch, source, model, settings, frame_rate=None, device=None):
     """What the real collector decided of each frame, and the samples that arrived in the bucket."""
     monkeypatch.setattr(Watched, "decided", {})
     monkeypatch.setattr(pipeline, "Sampler", Watched)
     camera = {"name": "gate", "source": str(source), "frame_rate": frame_rate}
-    device = a_device(tmp_path, source, cameras=[camera])
+    device = device or a_device(tmp_path, source, cameras=[camera])
     status = run_collector(device, model=model, sampling=settings, follow_releases=False, start=START)
     assert (status.last_error, status.finished) == ("", True)
     return dict(Watched.decided), samples_of(Bucket(device.bucket, "yard"))
@@ -124,6 +129,7 @@ def test_explain_decides_as_the_collector_does_frame_by_frame(tmp_path, monkeypa
             decision.tags,
             decision.batch,
         )
+        assert (sample.probability_random, sample.chosen_by) == (decision.probability_random, decision.chosen_by)
         assert sample.captured_at == kept[sample.source].captured_at
     if frame_rate is None:  # so many frames that everything happens
         outcomes = {one.decision.outcome for one in explained}
@@ -139,6 +145,47 @@ def test_a_folder_and_the_stub_are_replayed_as_they_are_collected(tmp_path, monk
         explained = list(explain_recording(recording, settings))
     assert {one.frame: (one.decision, one.decision.reason) for one in explained} == decided
     assert {sample.source for sample in samples} == {one.frame for one in explained if one.decision.kept}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "video"])
+def test_region_masks_rate_and_what_is_hidden_are_the_cameras(tmp_path, monkeypatch, kind):
+    """A device that looks at a part of the picture, at fewer frames, and hides a class: explained as it is collected.
+
+    The whole picture would have led to other decisions.
+    """
+    source = a_folder(tmp_path / "frames", 60) if kind == "folder" else a_video(tmp_path / "clip.mp4")
+    camera = {
+        "name": "gate",
+        "source": str(source),
+        "frame_rate": 0.5 if kind == "folder" else 7,
+        "region": {"left": 0.1, "right": 0.93, "bottom": 0.8},
+        "masks": [{"right": 0.35, "bottom": 0.6}, {"left": 0.7, "top": 0.5}],
+    }
+    device = a_device(tmp_path, source, cameras=[camera], privacy={"classes": ["truck"]})
+    model, settings = light_detector(tmp_path / "model.onnx"), settings_of()
+    decided, _ = collected(tmp_path, monkeypatch, source, str(model), settings, device=device)
+    given = {"device": device, "where": "S.json", "start": START, "model": str(model)}
+    with Recording(device.cameras[0], settings, **given) as recording:
+        explained = list(explain_recording(recording, settings))
+    assert {one.frame: (final(one.decision), one.decision.reason) for one in explained} == decided
+    assert 3 < sum(one.decision.kept for one in explained) < len(explained)
+    whole = CameraSettings(name="gate", source=str(source), frame_rate=camera["frame_rate"])
+    with Recording(whole, settings, **given) as recording:
+        assert [final(one.decision) for one in explain_recording(recording, settings)] != [
+            final(one.decision) for one in explained
+        ]
+
+
+def test_what_of_a_device_is_not_to_be_had_here_is_warned_of(tmp_path):
+    """A provider that this machine has not is replaced, and a class that no model can hide leaves nothing to keep."""
+    folder, model = a_folder(tmp_path / "frames", 1), constant_detector(tmp_path / "model.onnx", [CAR])
+    camera = CameraSettings(name="gate", source=str(folder))
+    device = device_with(camera, providers=["coreml"], privacy={"classes": ["face"]})
+    with Recording(camera, settings_of(), device=device, where="S.json", model=str(model)) as recording:
+        hidden, computed = recording.warnings
+    assert "cannot see face" in hidden
+    assert computed.startswith("coreml is not in this onnxruntime: cpu computes here")
 
 
 def test_a_frame_that_is_kept_for_a_later_one_is_explained_in_its_place(tmp_path, monkeypatch):

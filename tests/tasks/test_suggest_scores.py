@@ -1,12 +1,15 @@
 """Forecasts and what came true of them: what is counted, of which samples, by hand."""
 
+from collections import Counter
 from datetime import timedelta
 
+import numpy as np
 import pytest
 
 from flows.suggest import story
 from tasks.adapters.manifest import manifest_bytes
 from tasks.central import Central
+from tasks.core import allocation as shares
 from tasks.core import layout
 from tasks.core.entities import DatasetEntry, DatasetVersion, Estimate, Forecast, Suggestion
 from tasks.core.settings import CloseToThreshold, ExpectedMisses, RandomSampling, SamplingSettings
@@ -65,6 +68,45 @@ def test_images_that_cannot_be_matched_are_left_out():
     assert miss_figures([an_entry(nan, HIT), flat, good], {}, ("car",))["misses_an_image"] == 1
     assert miss_figures([an_entry(nan, HIT), flat], {}, ("car",)) == {}
     assert miss_figures([], {}, ("car",)) == {}
+
+
+def test_an_image_stands_for_those_that_were_not_offered():
+    """A miss in two boxes, offered for sure, and one box without, one of four: 1 of 5 images, 1 of 6 boxes, by hand."""
+    hit = an_entry(a_sample(1, detections=SEES_HIT), HIT, probability_offered=0.25)
+    miss = an_entry(a_sample(2, detections=SEES_BOTH), HIT, LOW)
+    assert miss_figures([hit, miss], {"car": 0.5}, ("car", "truck")) == pytest.approx(
+        {"share_with_miss": 1 / 5, "misses_an_image": 1 / 5, "misses_a_box": 1 / 6}
+    )
+
+
+def test_a_draw_that_prefers_misses_does_not_bend_what_came_true():
+    """Over many draws of a week's labels the weighted figures are those of all samples; plain means are far above.
+
+    Of 40 samples at the gate every second one has a miss, of 40 in the yard every tenth: people had more to correct at
+    the gate, so more of it is offered.
+    """
+    misses = [n % every == 0 for every in (2, 10) for n in range(40)]
+    samples = [a_sample(n, camera=("gate", "yard")[n // 40], strategy="rule-1", detections=SEES_HIT) for n in range(80)]
+    entries = [an_entry(s, HIT, *([MISSED] if is_miss else [])) for s, is_miss in zip(samples, misses)]
+    cells = [shares.cell_of(sample, {}) for sample in samples]
+    week = [shares.LabelledImage(cell, missed=is_miss, false_alarms=0, boxes=2) for cell, is_miss in zip(cells, misses)]
+    evidence = shares.evidence_of(week, half_life_weeks=4)
+    made = shares.allocate(evidence, Counter(cells), 20, shares.Rules(exploration=0.2), number=1, created_at=NOON)
+
+    weighted, plain = [], []
+    for seed in range(300):
+        offered = shares.choose(samples, made, seed)
+        drawn = [(e, offered[e.sample.sample_id]) for e in entries if e.sample.sample_id in offered]
+        plain.append(figures_of([entry for entry, _ in drawn]))
+        weighted.append(figures_of([e.model_copy(update={"probability_offered": p}) for e, p in drawn]))
+    truth = figures_of(entries)
+    assert truth == pytest.approx([24 / 80, 24 / 80, 24 / 104])
+    assert np.mean(weighted, axis=0) == pytest.approx(truth, abs=0.015)
+    assert (np.mean(plain, axis=0) > 1.15 * np.array(truth)).all()
+
+
+def figures_of(entries) -> list[float]:
+    return list(miss_figures(entries, {"car": 0.5, "truck": 0.5}, ("car", "truck")).values())
 
 
 def at(day: float, number: int = 0, **fields):

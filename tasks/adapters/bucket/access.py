@@ -30,6 +30,7 @@ from tasks.core.entities.base import Record, read_tolerantly
 from tasks.core.errors import BucketError, ObjectConflict, ObjectTooLong, RecordInvalid, SettingsError
 
 RecordType = TypeVar("RecordType", bound=BaseModel)
+RecordOf = TypeVar("RecordOf", bound=Record)
 Result = TypeVar("Result")
 
 _ATTEMPTS = 4  # of one call
@@ -167,6 +168,21 @@ class Bucket:
     def create_record(self, key: str, record: Record) -> bool:
         """`create` for a record."""
         return self.create(key, record.to_json())
+
+    def append_record(self, number_key: Callable[[int], str], record_of: Callable[[int], RecordOf]) -> RecordOf:
+        """The record of the next number, created under it; where another writer has just taken it, of the one after.
+
+        number_key, record_of: the key and the record of a number. Numbers are consecutive.
+        """
+        number = self.latest_number(number_key)
+        while True:
+            number += 1
+            record = record_of(number)
+            try:
+                self.create_record(number_key(number), record)
+            except ObjectConflict:
+                continue
+            return record
 
     def read_lines(self, key: str, model: type[RecordType]) -> DecodedLines[RecordType]:
         """The records of a segment or traffic object, and one line for each that is left out as invalid."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tasks.adapters.durable import sync_folder
 from tasks.core.errors import BucketError, ObjectMissing
 
 _PIECE = 2**20  # bytes read at once
@@ -31,7 +32,7 @@ class FolderStore:
             except OSError:
                 temporary.unlink(missing_ok=True)
                 raise
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def create(self, path: str, data: bytes) -> bool:
         with self._errors(path, "written"):
@@ -50,7 +51,7 @@ class FolderStore:
                 raise
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             return True
 
     def read(self, path: str) -> Iterator[bytes]:
@@ -127,15 +128,6 @@ class FolderStore:
         except OSError as error:
             hint = ": free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
             raise BucketError(f"{self.url_of(path)}: cannot be {verb}: {error.strerror or error}{hint}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a new name in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _raise_unless_missing(error: OSError) -> None:

@@ -14,10 +14,12 @@ yolo_text and voc_bytes write the file of one image.
 from tasks.adapters.labels.archive import unpack
 from tasks.adapters.labels.coco import labels_from_coco, revision_bytes
 from tasks.adapters.labels.dataset import ImportedDataset, ImportedImage, Problems
-from tasks.adapters.labels.detect import read_dataset, read_labels
+from tasks.adapters.labels.detect import read_dataset
+from tasks.adapters.labels.labelstudio_json import percent_box, pixels_box, read_labelstudio
 from tasks.adapters.labels.pair import CocoPair, PairedImage, coco_pair, read_coco_pair, write_coco_pair
 from tasks.adapters.labels.pair_classes import ClassPair, class_pair
 from tasks.adapters.labels.pair_files import PairFiles, open_pair
+from tasks.adapters.labels.returned import Classes, Returned, read_labels, read_returned
 from tasks.adapters.labels.voc import voc_bytes
 from tasks.adapters.labels.yolo import TrainingFolder, write_yolo, yolo_text
 

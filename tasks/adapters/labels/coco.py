@@ -64,7 +64,11 @@ class CocoFile:
 
 def parse_coco(data: bytes, where: str) -> CocoFile:
     """The structure of a COCO file, checked. Raises LabelsInvalid; single boxes are checked where they are used."""
-    content = parse_json(data, where)
+    return parse_coco_content(parse_json(data, where), where)
+
+
+def parse_coco_content(content: Any, where: str) -> CocoFile:
+    """As `parse_coco`, of JSON that was read."""
     if not isinstance(content, dict) or "images" not in content or "categories" not in content:
         raise LabelsInvalid(f"{where}: a COCO file is an object with images, annotations and categories")
     images, annotations, categories = (_objects(content, key, where) for key in ("images", "annotations", "categories"))
@@ -101,11 +105,19 @@ def parse_json(data: bytes, where: str) -> Any:
         raise LabelsInvalid(f"{where}: not valid JSON: {problem[:120]}") from None
 
 
-def annotation_box(annotation: Mapping[str, Any], width: int, height: int, categories: Mapping[int, str]) -> LabelBox:
-    """The box of one annotation. Raises BadBox with the reason to skip it or its image."""
+def annotation_box(
+    annotation: Mapping[str, Any],
+    width: int,
+    height: int,
+    categories: Mapping[int, str],
+    class_names: Sequence[str] | None = None,
+) -> LabelBox:
+    """The box of one annotation. Raises BadBox with the reason to skip it or its image. class_names: None takes all."""
     category = annotation.get("category_id")
     if isinstance(category, bool) or not isinstance(category, int) or category not in categories:
         raise BadBox(UNKNOWN_CLASS, f"category {str(category)[:20]}")
+    if class_names is not None and categories[category] not in class_names:
+        raise BadBox(UNKNOWN_CLASS, repr(categories[category][:40]))
     xyxy = checked_box(corners_of(annotation), width, height)
     return LabelBox(class_name=categories[category], xyxy=xyxy, crowd=annotation.get("iscrowd") in (1, True))
 
@@ -163,35 +175,47 @@ def labels_from_coco(
 ) -> tuple[list[Label], Problems]:
     """The labels of a COCO file, a revision of ours or one that a labeller's program wrote.
 
-    Images are known by their `sample_id`, or by the id in their file name. `annotator` and `labelled_at` stand in where
-    the file does not say. Images that are bad or unknown are skipped and counted; a file that is none of COCO raises
-    LabelsInvalid.
+    Images are known by their `sample_id`, or by the id in their file name; one that is there twice has two labels.
+    `annotator` and `labelled_at` stand in where the file does not say. Images that are bad or unknown are skipped and
+    counted; a file that is none of COCO raises LabelsInvalid.
     """
-    coco = parse_coco(data, where)
-    problems, labels = Problems(), {}
-    categories = {key: name for key, name in coco.categories.items() if name in class_names}
+    return labels_of_coco(parse_coco(data, where), samples, class_names, where, annotator, labelled_at)
+
+
+def labels_of_coco(
+    coco: CocoFile,
+    samples: Mapping[str, Sample],
+    class_names: Sequence[str],
+    where: str,
+    annotator: str = "",
+    labelled_at: datetime | None = None,
+) -> tuple[list[Label], Problems]:
+    """As `labels_from_coco`, of a file that was parsed."""
+    problems, labels = Problems(), []
     for n, image in enumerate(coco.images):
         place = f"{where}: images[{n}]"
         sample = samples.get(_sample_id_of(image))
         if sample is None:
             problems.add(UNKNOWN_IMAGE, place, str(image.get("file_name"))[:80])
             continue
-        boxes = _boxes(coco.annotations[image["id"]], sample.width, sample.height, categories, where, problems)
-        if boxes is None or not _size_fits(image, (sample.width, sample.height), place, problems):
+        annotations, size = coco.annotations[image["id"]], (sample.width, sample.height)
+        boxes = _boxes(annotations, *size, coco.categories, where, problems, class_names, f" of {sample.sample_id}")
+        if boxes is None or not _size_fits(image, size, place, problems):
             continue
         extras = {key: image[key] for key in EXTRAS if key in image}
         try:
-            labels[sample.sample_id] = Label(
+            label = Label(
                 sample_id=sample.sample_id,
                 boxes=boxes,
                 annotator=image.get("annotator", annotator),
                 labelled_at=image.get("labelled_at", labelled_at),
                 **extras,
             )
+            labels.append(label)
         except ValidationError as error:
             problem = error.errors()[0]
             problems.add(BAD_LINE, place, f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
-    return list(labels.values()), problems
+    return labels, problems
 
 
 def _sample_id_of(image: Mapping[str, Any]) -> str:
@@ -310,17 +334,19 @@ def _boxes(
     categories: Mapping[int, str],
     where: str,
     problems: Problems,
+    class_names: Sequence[str] | None = None,
+    of_image: str = "",
 ) -> tuple[LabelBox, ...] | None:
-    """The boxes of one image; None when it must be skipped, with the reason counted."""
-    boxes = []
+    """The boxes of one image; None when it must be skipped, with every reason counted."""
+    boxes, whole = [], True
     for n, annotation in annotations:
-        place = f"{where}: annotations[{n}]"
         try:
-            boxes.append(annotation_box(annotation, width, height, categories))
+            boxes.append(annotation_box(annotation, width, height, categories, class_names))
         except BadBox as error:
-            problems.add(error.reason, place, str(error))
-            if error.reason != WITHOUT_AREA:
-                return None
+            problems.add(error.reason, f"{where}: annotations[{n}]{of_image}", str(error))
+            whole = whole and error.reason == WITHOUT_AREA
+    if not whole:
+        return None
     if len(boxes) > MAX_BOXES:
         problems.add(BAD_LINE, where, f"an image with {len(boxes)} boxes; it has at most {MAX_BOXES}")
         return None

@@ -88,17 +88,38 @@ class ImportedDataset:
     report: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that was left out. where: the file, its line where it has lines, and the place in it."""
+
+    reason: str
+    where: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}" + (f": {self.detail}" if self.detail else "")
+
+
 @dataclass(slots=True)
 class Problems:
-    """Counts what was left out, and keeps a line for each of the first 1,000."""
+    """Counts what was left out, and keeps the first 1,000 of it."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    lines: list[str] = field(default_factory=list)
+    first: list[Problem] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each of the first 1,000."""
+        return [str(problem) for problem in self.first]
 
     def add(self, reason: str, where: str, detail: str = "") -> None:
         self.counts[reason] += 1
-        if len(self.lines) < MAX_REPORT_LINES:
-            self.lines.append(f"{where}: {reason}" + (f": {detail}" if detail else ""))
+        if len(self.first) < MAX_REPORT_LINES:
+            self.first.append(Problem(reason, where, detail))
+
+    def extend(self, others: Problems) -> None:
+        self.counts.update(others.counts)
+        self.first.extend(others.first[: MAX_REPORT_LINES - len(self.first)])
 
 
 class BadBox(LabelsInvalid):

@@ -44,16 +44,20 @@ MAX_DEPTH = 20  # of elements in each other; VOC has 4
 
 @dataclass(frozen=True, slots=True)
 class VocFile:
-    """A parsed XML: the image's name and size (0 x 0 where it does not say), and name, corners and difficulty."""
+    """A parsed XML: the image's name and size (0 x 0 where it does not say), and name, corners and difficulty.
+
+    lines: where each object begins, from 1.
+    """
 
     file_name: str
     size: tuple[int, int]
     objects: tuple[tuple[str, tuple[float, ...], bool], ...]
+    lines: tuple[int, ...]
 
 
 def parse_voc(data: bytes, where: str) -> VocFile:
     """One annotation file. Raises LabelsInvalid for anything else, and for a DOCTYPE: it may declare entities."""
-    _refuse_declarations(data, where)
+    lines = _lines_of_objects(data, where)
     try:
         root = ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding nobody knows
@@ -70,29 +74,26 @@ def parse_voc(data: bytes, where: str) -> VocFile:
         try:
             corners = tuple(float(text or "") for text in texts)
         except ValueError:
-            raise LabelsInvalid(f"{where}: object {n}: bndbox lacks a number") from None
+            raise LabelsInvalid(f"{where}:{lines[n]}: object {n}: bndbox lacks a number") from None
         difficult = (row.findtext("difficult") or "").strip() == "1"
         objects.append(((row.findtext("name") or "").strip(), corners, difficult))
-    return VocFile((root.findtext("filename") or "").strip(), _size(root), tuple(objects))
+    return VocFile((root.findtext("filename") or "").strip(), _size(root), tuple(objects), lines)
 
 
 def voc_boxes(
     voc: VocFile, width: int, height: int, class_names: Sequence[str] | None, where: str, problems: Problems
 ) -> tuple[LabelBox, ...] | None:
     """The boxes of one file; None when its image must be skipped. class_names: None accepts every name."""
-    boxes = []
+    boxes, whole = [], True
     for n, (name, corners, difficult) in enumerate(voc.objects):
-        place = f"{where}: object {n}"
-        if not name or (class_names is not None and name not in class_names):
-            problems.add(UNKNOWN_CLASS, place, repr(name[:40]))
-            return None
         try:
+            if not name or (class_names is not None and name not in class_names):
+                raise BadBox(UNKNOWN_CLASS, repr(name[:40]))
             boxes.append(LabelBox(class_name=name, xyxy=checked_box(corners, width, height), crowd=difficult))
         except BadBox as error:
-            problems.add(error.reason, place, str(error))
-            if error.reason != WITHOUT_AREA:
-                return None
-    return tuple(boxes)
+            problems.add(error.reason, f"{where}:{voc.lines[n]}: object {n}", str(error))
+            whole = whole and error.reason == WITHOUT_AREA
+    return tuple(boxes) if whole else None
 
 
 def voc_bytes(file_name: str, width: int, height: int, boxes: Sequence[LabelBox]) -> bytes:
@@ -187,16 +188,19 @@ def _size(root: ElementTree.Element) -> tuple[int, int]:
     return (int(width), int(height)) if known else (0, 0)
 
 
-def _refuse_declarations(data: bytes, where: str) -> None:
-    """Walk through the XML without building anything: no DOCTYPE, no entities, no depth."""
+def _lines_of_objects(data: bytes, where: str) -> tuple[int, ...]:
+    """Walk through the XML without building anything: no DOCTYPE, no entities, no depth. Where each object begins."""
     depth = 0
+    lines: list[int] = []
 
     def declared(*_: object) -> None:
         raise LabelsInvalid(f"{where}: declares a DOCTYPE, which no VOC file needs and which may hold an entity bomb")
 
-    def opened(*_: object) -> None:
+    def opened(tag: str, _: object) -> None:
         nonlocal depth
         depth += 1
+        if depth == 2 and tag == "object":
+            lines.append(parser.CurrentLineNumber)
         if depth > MAX_DEPTH:
             raise LabelsInvalid(f"{where}: elements nested more than {MAX_DEPTH} deep")
 
@@ -211,3 +215,4 @@ def _refuse_declarations(data: bytes, where: str) -> None:
         parser.Parse(data, True)
     except (expat.ExpatError, ValueError, LookupError) as error:
         raise LabelsInvalid(f"{where}: not valid XML: {str(error)[:120]}") from None
+    return tuple(lines)

@@ -105,15 +105,14 @@ def parse_yolo(
     if len(lines) > MAX_BOXES:
         problems.add(BAD_LINE, where, f"{len(lines)} boxes; an image has at most {MAX_BOXES}")
         return None
-    boxes = []
+    boxes, whole = [], True
     for n, words in lines:
         try:
             boxes.append(_parse_line(words, width, height, class_names, keypoints))
         except BadBox as error:
             problems.add(error.reason, f"{where}:{n}", str(error))
-            if error.reason != WITHOUT_AREA:
-                return None
-    return tuple(boxes)
+            whole = whole and error.reason == WITHOUT_AREA
+    return tuple(boxes) if whole else None
 
 
 def yolo_text(boxes: Iterable[LabelBox], width: int, height: int, class_names: Sequence[str]) -> str:

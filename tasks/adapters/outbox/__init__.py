@@ -14,8 +14,9 @@ outbox.delivered(samples)           # once the segment that names them is in the
 {folder}/state.json, status.json, lock, starting        of the collector
 """
 
+from tasks.adapters.durable import sync_folder
 from tasks.adapters.outbox.encoding import encode_jpeg
-from tasks.adapters.outbox.files import read_checked, sync_folder, write_checked, write_durably
+from tasks.adapters.outbox.files import read_checked, write_checked, write_durably
 from tasks.adapters.outbox.lock import DeviceLock, holder_of, starting
 from tasks.adapters.outbox.spool import Outbox, Pending, Receipt
 

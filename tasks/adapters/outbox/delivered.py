@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
-from tasks.adapters.outbox.files import append_durably, sync_folder, write_durably
+from tasks.adapters.durable import sync_folder
+from tasks.adapters.outbox.files import append_durably, write_durably
 
 _REMEMBERED = 20_000  # samples; at one a second, five hours of what a killed collector may decide again
 

@@ -8,6 +8,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from tasks.adapters.durable import sync_folder
+
 TEMPORARY = ".tmp"
 
 
@@ -42,15 +44,6 @@ def append_durably(path: Path, data: bytes) -> None:
             with suppress(OSError):
                 os.ftruncate(file.fileno(), before)
             raise
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names that were added to or removed from `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def size_of(path: Path) -> int:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tasks.core.entities import Sample, format_utc
 
 Value = tuple[int, int, float, str]
+Kind = tuple[int, int, float]  # what samples of equal value share
 
 _NAME = re.compile(r"([0-9a-f]{20})\.([0-9a-f]{16})\.(\d{12})\.([01])-(\d{1,6})-([0-9.e+-]{1,30})\.json\Z")
 _PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR}  # say nothing about the file
@@ -72,6 +73,17 @@ def value_of(sample: Sample) -> Value:
     if sample.random_slice:
         return (1, 0, 0.0, sample.sample_id)
     return (0, len(sample.matched), -sample.probability, sample.sample_id)
+
+
+def other_kind_of(sample: Sample) -> Kind | None:
+    """The kind that it would be of, had it been kept the other way; None where there is none, or nobody wrote it down.
+
+    The other way of the random slice are the strategies that won their draws as well, that of all others is the draw at
+    random.
+    """
+    if sample.probability_random is None or not sample.chosen_by:
+        return None
+    return (0, sample.chosen_by, -sample.probability) if sample.random_slice else (1, 0, 0.0)
 
 
 def origin_of(sample: Sample) -> str:

@@ -15,10 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tasks.adapters.durable import sync_folder
 from tasks.adapters.outbox.delivered import Delivered
-from tasks.adapters.outbox.files import remove_temporary_files, size_of, sync_folder, write_durably
+from tasks.adapters.outbox.files import remove_temporary_files, size_of, write_durably
 from tasks.adapters.outbox.quarantine import Quarantine
-from tasks.adapters.outbox.records import RecordName, Value, origin_of, parse_name, read_record, read_whole, record_name
+from tasks.adapters.outbox.records import (
+    RecordName,
+    Value,
+    origin_of,
+    other_kind_of,
+    parse_name,
+    read_record,
+    read_whole,
+    record_name,
+)
 from tasks.adapters.outbox.thinning import Thinning
 from tasks.core.entities import Sample
 from tasks.core.errors import DataError, OutboxFull, SettingsError
@@ -51,7 +61,7 @@ class Outbox:
     """Samples in a folder, never more than `cap_bytes` of them. Safe between threads; one process at a time.
 
     `drops` counts, by reason, whatever was acknowledged and then not delivered, or refused for want of room. What the
-    cap cost is also in the samples that are left, as their `probability_delivered`.
+    cap cost is also in the samples that are left: `probability_delivered` and `probability_delivered_otherwise`.
     """
 
     def __init__(self, folder: str | Path, cap_bytes: int) -> None:
@@ -197,8 +207,8 @@ class Outbox:
     def pending(self, limit: int) -> list[Pending]:
         """The first `limit` samples that wait, oldest first; they are not evicted before the next call.
 
-        Each knows its `probability_delivered`. A record that is corrupt is quarantined and counted, and the next sample
-        takes its place.
+        Each knows its `probability_delivered`, and what that were had it been kept the other way. A record that is
+        corrupt is quarantined and counted, and the next sample takes its place.
         """
         found: dict[str, Pending] = {}
         with self._lock:
@@ -297,10 +307,15 @@ class Outbox:
 
     def _pending_item(self, sample_id: str) -> Pending | None:
         item = self._read(sample_id)
-        likely = self._thinning.probability(self._index[sample_id].name)
-        if item is None or likely == 1:
+        if item is None:
+            return None
+        name, other = self._index[sample_id].name, other_kind_of(item.sample)
+        likely = self._thinning.probability(name)
+        otherwise = 1.0 if other is None else self._thinning.probability_as(other, name.number)
+        if likely == otherwise == 1:
             return item
-        sample = item.sample.model_copy(update={"probability_delivered": likely})
+        known = {"probability_delivered": likely, "probability_delivered_otherwise": otherwise}
+        sample = item.sample.model_copy(update=known)
         return Pending(sample, item.image, item.record)
 
     def _read(self, sample_id: str) -> Pending | None:

@@ -8,7 +8,11 @@ the probability of that is the share of ids that do. It multiplies the inclusion
 
 This is the rank conditioning of bottom-k samples (Cohen and Kaplan, "Summarizing data using bottom-k sketches", 2007):
 weighting each delivered sample by 1 / p_delivered gives unbiased totals of its kind, however long the bucket was away.
-A kind of which nothing is left is not represented; the random slice, a kind of its own, is the last that goes.
+
+Of a kind of which nothing is left no sample can speak, but its frames may be in the random slice, a kind of its own and
+the last that goes. So a sample is told, too, how likely it was to be there had it been of the other kind, that of the
+random slice or that of what strategies chose: by the same rule, given all others, it would have stayed if its value lay
+above the highest that went meanwhile. That is 0 where one of a worthier kind went. What follows is told in core/field.
 """
 
 from __future__ import annotations
@@ -18,14 +22,13 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from pathlib import Path
 
-from tasks.adapters.outbox.files import append_durably, sync_folder, write_durably
-from tasks.adapters.outbox.records import RecordName, Value
+from tasks.adapters.durable import sync_folder
+from tasks.adapters.outbox.files import append_durably, write_durably
+from tasks.adapters.outbox.records import Kind, RecordName, Value
 
 _IDS = 2**80
 _LINE = re.compile(r"(\d{1,12}) ([01]) (\d{1,6}) ([0-9.e+-]{1,30}) ([0-9a-f]{20})\Z")
 _LINES = 1000  # of the file, at least, between two times that it is cut to what still matters
-
-Kind = tuple[int, int, float]
 
 
 class Thinning:
@@ -36,10 +39,11 @@ class Thinning:
         self._path = path
         # Of each kind (number of the put, id that went) with falling ids: the highest id since a put is one look away.
         self._gone: dict[Kind, list[tuple[int, int]]] = {}
+        self._worthiest: list[tuple[int, tuple[Kind, int]]] = []  # the same over all kinds, by kind and id
         self._unsaved: list[str] = []
         self._lines = 0
         self.newest = 0
-        for number, kind, rank in _lines_of(path):
+        for number, kind, rank in sorted(_lines_of(path)):
             self._enter(number, kind, rank)
         self._cut(waiting)
 
@@ -63,6 +67,16 @@ class Thinning:
         highest = min(gone[first][1], int(name.sample_id, 16) - 1)
         return (_IDS - 1 - highest) / _IDS
 
+    def probability_as(self, kind: Kind, number: int) -> float:
+        """How likely a sample of `kind` that was put at the same time would be there still; 0 when all of them went."""
+        first = bisect_left(self._worthiest, (number,))
+        if first == len(self._worthiest):
+            return 1.0
+        gone, rank = self._worthiest[first][1]
+        if gone != kind:
+            return 1.0 if gone < kind else 0.0
+        return (_IDS - 1 - rank) / _IDS
+
     def tidy(self, waiting: Iterable[RecordName], count: int) -> None:
         """Forget what no waiting sample saw, once there is much of it. count: of the waiting samples."""
         if self._lines > max(_LINES, count):
@@ -75,6 +89,10 @@ class Thinning:
             gone.pop()
         if not gone or gone[-1][0] < number:
             gone.append((number, rank))
+        while self._worthiest and self._worthiest[-1][1] <= (kind, rank):
+            self._worthiest.pop()
+        if not self._worthiest or self._worthiest[-1][0] < number:
+            self._worthiest.append((number, (kind, rank)))
 
     def _cut(self, waiting: Iterable[RecordName]) -> None:
         oldest: dict[Kind, int] = {}
@@ -84,11 +102,11 @@ class Thinning:
         self._gone = {
             kind: gone[bisect_left(gone, (oldest[kind],)) :] for kind, gone in self._gone.items() if kind in oldest
         }
-        lines = [
-            f"{number} {kind[0]} {kind[1]} {abs(kind[2])!r} {rank:020x}\n"
-            for kind, gone in self._gone.items()
-            for number, rank in gone
-        ]
+        since = min(oldest.values(), default=self.newest + 1)
+        self._worthiest = self._worthiest[bisect_left(self._worthiest, (since,)) :]
+        left = {(number, kind, rank) for kind, gone in self._gone.items() for number, rank in gone}
+        left |= {(number, kind, rank) for number, (kind, rank) in self._worthiest}
+        lines = [f"{number} {kind[0]} {kind[1]} {abs(kind[2])!r} {rank:020x}\n" for number, kind, rank in sorted(left)]
         self._lines = len(lines)
         if lines or self._path.exists():
             try:

@@ -47,6 +47,45 @@ def field_sentence(found: FieldRecall) -> str:
     )
 
 
+def field_plainly(found: FieldRecall) -> list[str]:
+    """The same for who knows no statistics: of a hundred objects so many are found, and how far that can be trusted."""
+    if found.figures is None:
+        return [f"There is no figure: {found.refused}."]
+    pooled = found.figures
+    told = []
+    if pooled.recall is not None:
+        finds = round(100 * pooled.recall.value)
+        told.append(f"Of 100 objects that the cameras saw the model finds about {finds}, and misses {100 - finds}.")
+    else:
+        told.append("No object is in the labelled images, so nobody can say how many the model finds.")
+    if pooled.precision is not None:
+        told[0] += f" Of 100 boxes that it reports about {round(100 * pooled.precision.value)} are right."
+    stand, are = ("stands", "it is") if pooled.images == 1 else ("stand", "they are")
+    told.append(
+        f"That rests on {counted(pooled.images, 'labelled image')}, which {stand} for "
+        f"{counted(round(found.frames), 'frame')}. Some count for far more frames than others, so that {are} worth no "
+        f"more than {max(1, round(pooled.effective_images)):,} drawn at random from all frames."
+    )
+    return told
+
+
+def field_bars(found: FieldRecall) -> list[dict[str, Any]]:
+    """Recall and precision with their intervals, in percent of the width of a bar."""
+    pooled = found.figures or FieldFigures()
+    named = (("objects that are found", pooled.recall), ("reported boxes that are right", pooled.precision))
+    return [
+        {
+            "name": name,
+            "text": estimate_percent(one),
+            "low": 100 * one.low,
+            "width": 100 * (one.high - one.low),
+            "value": 100 * one.value,
+        }
+        for name, one in named
+        if one is not None
+    ]
+
+
 def field_rows(found: FieldRecall) -> list[tuple[str, ...]]:
     """Cells by `HEADINGS`: all, then each class that was seen or labelled, then each camera where there are several."""
     if found.figures is None:
@@ -63,6 +102,8 @@ def field_values(found: Sequence[FieldRecall]) -> list[dict[str, Any]]:
         {
             "title": field_title(one),
             "sentence": field_sentence(one),
+            "plainly": field_plainly(one),
+            "bars": field_bars(one),
             "rows": field_rows(one),
             "headings": HEADINGS,
             "warnings": one.warnings,

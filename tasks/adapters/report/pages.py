@@ -18,6 +18,7 @@ from tasks.adapters.report import sentences
 from tasks.adapters.report.in_the_field import field_values
 from tasks.adapters.report.plots import bands_plot, confidences_plot, precision_recall_plot
 from tasks.adapters.report.progress_plot import progress_plot
+from tasks.adapters.report.shared_out import allocation_values
 from tasks.adapters.report.story import (
     CameTrue,
     LoopStory,
@@ -126,6 +127,8 @@ def evaluation_facts(evaluation: Evaluation) -> list[Fact]:
         facts.append(("Recall", f"{evaluation.recall:.0%}", "at the thresholds"))
     if evaluation.precision is not None:
         facts.append(("Precision", f"{evaluation.precision:.0%}", "at the thresholds"))
+    if evaluation.cost_an_image is not None:
+        facts.append(("Cost an image", *sentences.cost_text(evaluation)))
     if evaluation.model_version:
         facts.append(("Model", short(evaluation.model_version), f"dataset {short(evaluation.dataset_version)}"))
     return facts
@@ -196,6 +199,9 @@ def loop_page(story: LoopStory, out: Path) -> Path:
             progress=data_uri(progress.read_bytes()) if progress else "",
             rounds=[round_values(r, plots) for r in story.rounds],
             track_record=track_record_rows(story.track_record),
+            field=field_values(story.field),
+            field_missing=story.field_missing,
+            allocation=allocation_values(story.allocation, plots),
             thumbnails=[thumbnail_values(t) for t in story.thumbnails],
         )
     out.write_text(page, encoding="utf-8")

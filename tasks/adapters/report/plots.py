@@ -61,7 +61,8 @@ def bands_plot(evaluation: Evaluation, out: Path) -> Path:
         axes.set_ylim(len(names) - 0.35, -1.75)
         axes.set_yticks([])
         axes.set_xticks([band_position(edge) for edge in EDGES], [f"{edge:g}" for edge in EDGES])
-        caption = "confidence of the candidate detection;  ┃ operating threshold,  ─ its 95% interval"
+        chosen = f" {evaluation.criterion}" if evaluation.thresholds_by in ("f_beta", "costs") else ""
+        caption = f"confidence of the candidate detection;  ┃ operating threshold{chosen},  ─ its 95% interval"
         axes.text(0, len(names) + 0.12, caption, ha="left", va="top", color=style.QUIET, fontsize=8)
         style.bare(axes)
         axes.tick_params(axis="x", pad=-2)

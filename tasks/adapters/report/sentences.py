@@ -29,6 +29,15 @@ def class_sentence(name: str, of_class: ClassEvaluation, floor: float) -> str:
     """One class: how many are missed, where most of the reachable misses lie, and how many are blind."""
     if not of_class.ground_truths:
         return f"No labelled {name} is in these images."
+    if of_class.no_threshold_pays:
+        return (
+            f"No threshold pays for class {name!r}: the device says nothing of it. {missed_of(name, of_class, floor)}"
+        )
+    return missed_of(name, of_class, floor)
+
+
+def missed_of(name: str, of_class: ClassEvaluation, floor: float) -> str:
+    """How many of a class's objects are missed, and where."""
     start = f"Of {counted(of_class.ground_truths, f'labelled {name!r} object')}"
     if not of_class.misses:
         return f"{start} none is missed."
@@ -41,6 +50,13 @@ def class_sentence(name: str, of_class: ClassEvaluation, floor: float) -> str:
         verb = "is" if of_class.blind == 1 else "are"
         parts.append(f"{of_class.blind:,} {verb} blind: no confidence rule can find them")
     return "; ".join(parts) + "."
+
+
+def cost_text(evaluation: Evaluation) -> tuple[str, str]:
+    """The cost an image, and its interval where there is one."""
+    cost, interval = evaluation.cost_an_image or 0.0, evaluation.cost_interval
+    digits = max(digits_of(cost), 2 if cost < 1 else 0)
+    return f"{cost:,.{digits}f}", f"{interval[0]:,.{digits}f} to {interval[1]:,.{digits}f}" if interval else ""
 
 
 def main_run(bands: Sequence[Band]) -> list[Band]:

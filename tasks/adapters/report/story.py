@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tasks.core.entities import STUB, Detection, Estimate, Evaluation, LabelBox, Suggestion, Verdict
+from tasks.core.entities import STUB, Allocation, Detection, Estimate, Evaluation, LabelBox, Suggestion, Verdict
+from tasks.core.field import FieldRecall
 from tasks.core.suggestion.track_record import FigureRecord
 
 Figure = Estimate | float | None  # a figure with its 95% interval, without one, or unknown
@@ -82,6 +83,8 @@ class LoopStory:
     """The whole run.
 
     links: text -> address. annotator: who labelled, where that was not people. track_record: of all its forecasts.
+    field: what is known of models over all frames, the newest first; field_missing: why nothing is, a sentence without
+    its full stop. allocation: how the newest week's labels were shared out.
     """
 
     title: str
@@ -96,6 +99,9 @@ class LoopStory:
     thumbnails: Sequence[Thumbnail] = ()
     waits_for: Sequence[str] = ()
     track_record: Sequence[FigureRecord] = ()
+    field: Sequence[FieldRecall] = ()
+    field_missing: str = ""
+    allocation: Allocation | None = None
 
     @property
     def frames(self) -> int:

@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from tasks.adapters.report import style
 from tasks.adapters.report.sentences import estimate_percent, estimate_text, value_text
 from tasks.core.entities import Alternative, Estimate, Evaluation, Reach, Rule, Suggestion
+from tasks.core.intervals import wilson
 
-Z = 1.96  # of a 95% interval
 BESIDE = "#e9a06f"  # a way that is not suggested
 HUNDRED = 100  # images, of which people have a better idea than of one
 NAMED_SHARE = 0.4  # of a bar, from which on its name fits into it
@@ -137,8 +136,8 @@ def draw_rules(axes: Axes, suggestion: Suggestion) -> None:
     axes.axvline(base.value, color=style.QUIET, linewidth=1)
     axes.text(base.value - 0.008, -0.5, "random", ha="right", va="center", fontsize=7.5, color=style.QUIET)
     for row, rule in enumerate(rules):
-        low, high = wilson(rule.new_images_with_miss, rule.new_images)
         value = rule.new_images_with_miss / rule.new_images if rule.new_images else 0.0
+        low, high = wilson(value, rule.new_images)
         axes.plot([low, high], [row, row], color=style.REACHABLE, linewidth=2.4, alpha=0.45, solid_capstyle="round")
         axes.plot(value, row, "o", color=style.REACHABLE, markersize=7, clip_on=False)
         counts = f"{rule.new_images_with_miss} of {rule.new_images}"
@@ -224,13 +223,3 @@ def percent_axis(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     style.bare(axes, keep=("bottom",))
-
-
-def wilson(part: int, whole: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927): unlike the plain one it is not empty at 0 of n or n of n."""
-    if not whole:
-        return 0.0, 1.0
-    p, n = part / whole, whole
-    centre = (p + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * np.sqrt(p * (1 - p) / n + Z * Z / (4 * n * n))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))

@@ -12,7 +12,7 @@ def class_table(evaluation: Evaluation) -> pd.DataFrame:
     rows = []
     for name, of_class in evaluation.classes.items():
         row = {"class": name, **of_class.model_dump(exclude={"bands"})}
-        for field in ("threshold_interval", "recall_interval"):
+        for field in ("threshold_interval", "recall_interval", "cost_interval"):
             low, high = row.pop(field) or (None, None)
             row |= {field.replace("interval", "low"): low, field.replace("interval", "high"): high}
         rows.append(row)

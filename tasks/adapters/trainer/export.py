@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.adapters.onnx_embedding import add_embedding_output, has_neck
 from tasks.adapters.trainer.library import first_line, load_checkpoint, quiet
 from tasks.core.errors import ImageUnreadable, ModelError, TrainingFailed
 
@@ -24,12 +25,13 @@ _FAILURES = (
 )  # fmt: skip
 
 
-def export_onnx(checkpoint: Path, out: Path, imgsz: int) -> Path:
+def export_onnx(checkpoint: Path, out: Path, imgsz: int, *, embedding: bool = True) -> Path:
     """Write the model of `checkpoint` to `out`, a single ONNX file, for images of `imgsz` x `imgsz` pixels.
 
     The raw head stays: no NMS and no confidence cut, or the rows of an NMS-free head. The metadata keeps `names`,
-    `imgsz` and `stride`; the same checkpoint gives the same bytes. Raises ModelError for a checkpoint that cannot be
-    used, TrainingFailed when the export does not end in a file that works alone.
+    `imgsz` and `stride`; the same checkpoint gives the same bytes. embedding: the features of the backbone become a
+    second output, `embedding`, which changes nothing of the first; a model without a neck has none. Raises ModelError
+    for a checkpoint that cannot be used, TrainingFailed when the export does not end in a file that works alone.
     """
     model = load_checkpoint(checkpoint)
     # A model that was trained with an NMS-free head is meant to be used with it: False keeps it, None leaves it out.
@@ -50,8 +52,11 @@ def export_onnx(checkpoint: Path, out: Path, imgsz: int) -> Path:
                 )
         except _FAILURES as error:
             raise TrainingFailed(f"export of {checkpoint.name}: {type(error).__name__}: {first_line(error)}") from error
-        _finish(Path(written), Path(folder) / "finished.onnx")
-        shutil.move(str(Path(folder) / "finished.onnx"), out)
+        finished = Path(folder) / "finished.onnx"
+        _finish(Path(written), finished)
+        if embedding and has_neck(finished):
+            add_embedding_output(finished, finished)
+        shutil.move(str(finished), out)
     return out
 
 

@@ -31,10 +31,10 @@ import numpy as np
 from tasks.core.allocation.cells import Cell
 from tasks.core.bands import misses_by_image
 from tasks.core.errors import DataError
+from tasks.core.intervals import Z
 from tasks.core.matching import Floats, Integers, Matches
 
 LEAST_PRIOR_IMAGES = 10.0
-Z = 1.96  # of a 95% interval
 
 
 @dataclass(frozen=True, slots=True)

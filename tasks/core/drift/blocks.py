@@ -1,5 +1,8 @@
 """Blocks of frames that may be exchanged for each other, because neighbouring blocks no longer resemble each other.
 
+Times count from wherever the caller lets them begin, so that blocks and hours of the day do, too: a day has 24 hours
+from there on.
+
 Neighbouring frames of a video show the same things, so that a thousand of them say as little as ten. What may be
 shuffled is therefore not frames but stretches of time, long enough that the means of two stretches in a row are hardly
 correlated. Day and night are different worlds: where the reference has enough days, stretches are only exchanged with
@@ -22,6 +25,10 @@ LENGTHS = (
 )  # s; from a second on they divide a day
 MOST_BLOCKS = 200  # of a window: more cost time and say nothing more
 RESEMBLANCE = 0.1  # correlation of neighbouring blocks from which on they are too short
+CERTAIN = 2.0  # standard errors, by which longer blocks must resemble each other to speak against shorter ones
+MOST_ALIKE = 0.9  # beyond which no correlation is reckoned with
+PHASES = 4  # of a length: blocks are laid from as many places, as where they fall is chance
+FRAMES_A_BLOCK = 2  # of the shortest blocks whose resemblance is asked for
 FEWEST_PAIRS = 8  # of neighbouring blocks, to say how much they resemble each other
 MATCHED_DAYS = 2  # of the reference, for an hour of the day to be matched
 MATCHED_SHARE = 0.9  # of the frames of now, whose hours are matched; else none are
@@ -33,7 +40,10 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A figure of a camera's frames in a window. seconds (n,): since 1970; values (n,); weights (n,), above 0."""
+    """A figure of a camera's frames in a window.
+
+    seconds (n,): since 1970, or any other moment; values (n,); weights (n,), above 0.
+    """
 
     seconds: Floats
     values: Floats
@@ -66,12 +76,23 @@ class Blocks:
     is_now: Booleans
     by_hour: bool
 
-    def log_arrangements(self) -> float:
-        """Logarithm of the number of ways in which the blocks can be dealt to the two windows."""
-        strata = int(self.stratum.max()) + 1 if len(self.stratum) else 0
-        blocks = np.bincount(self.stratum, minlength=strata)
-        now = np.bincount(self.stratum, self.is_now, minlength=strata).astype(int)
-        return sum(log_choose(int(n), int(k)) for n, k in zip(blocks, now))
+    def of_strata(self) -> list[tuple[int, int]]:
+        """Of each stratum the number of blocks, and how many of them are now."""
+        blocks = np.bincount(self.stratum).tolist()
+        now = np.bincount(self.stratum, self.is_now).astype(int).tolist()
+        return list(zip(blocks, now))
+
+    def arrangements(self) -> int:
+        """In how many ways can the blocks be dealt to the two windows?"""
+        return math.prod(math.comb(n, k) for n, k in self.of_strata())
+
+    def smallest_p_value(self) -> float:
+        """Of a statistic that is largest as the blocks really lie.
+
+        Where both windows have as many blocks, the dealing the other way round has the same statistic.
+        """
+        both_ways = all(2 * k == n for n, k in self.of_strata())
+        return min(1.0, (2 if both_ways else 1) / self.arrangements())
 
 
 def log_choose(n: int, k: int) -> float:
@@ -110,29 +131,44 @@ def lay_blocks(reference: Floats, now: Floats, length: float, by_hour: bool) -> 
 
 def shortest_length(windows: Iterable[Floats]) -> float:
     """The shortest of LENGTHS that cuts no window into more than MOST_BLOCKS, and in which frames have neighbours."""
-    times = [np.sort(window) for window in windows if len(window) > 1]
-    gap = max((float(np.median(np.diff(window))) for window in times), default=0.0)
+    times = [window for window in windows if len(window) > 1]
+    gap = max((usual_gap(window) for window in times), default=0.0)
     for length in LENGTHS:
         if length >= gap and all(len(np.unique(window // length)) <= MOST_BLOCKS for window in times):
             return length
     return LENGTHS[-1]
 
 
+def usual_gap(seconds: Floats) -> float:
+    """The median time from a frame to the next, s; of two frames or more."""
+    return float(np.median(np.diff(np.sort(seconds))))
+
+
 def length_by_resemblance(reference: Series, now: Series, by_hour: bool) -> float | None:
     """How long blocks must be, so that neighbours hardly resemble each other; None when the reference is too short.
 
-    Lengths grow until the means of neighbouring blocks have a correlation below RESEMBLANCE (or within its error);
-    the answer is one step longer, as the estimate errs, too. Only the reference is looked at, as a drift that begins
-    within now would count as resemblance and hide itself; matched hours are without their own means, so that neither
-    does the time of the day.
+    The shortest length at which the means of neighbouring blocks have a correlation below RESEMBLANCE (or within its
+    error), while at no longer one it is certainly above. The shortest blocks are the most, so that they say it best;
+    longer ones tell of what changes slowly below the noise of single frames. The answer is one step longer, as the
+    estimate errs, too. Only the reference is looked at, as a drift that begins within now would count as resemblance
+    and hide itself; matched hours are without their own means, so that neither does the time of the day.
     """
-    usual = ranked(reference)
-    start = LENGTHS.index(shortest_length((reference.seconds, now.seconds)))
-    for place in range(start, len(LENGTHS)):
-        alike, pairs = resemblance(usual, LENGTHS[place], by_hour)
-        if pairs >= FEWEST_PAIRS and alike <= max(RESEMBLANCE, 1 / math.sqrt(pairs)):
-            return LENGTHS[min(place + 1, len(LENGTHS) - 1)]
-    return None
+    found = None
+    for length in reversed(LENGTHS):
+        if length < FRAMES_A_BLOCK * usual_gap(reference.seconds):
+            break
+        alike, pairs = resemblance(reference, length, by_hour)
+        if pairs < FEWEST_PAIRS:
+            continue
+        error = 1 / math.sqrt(pairs)
+        if alike > RESEMBLANCE + CERTAIN * error:
+            break
+        if alike <= max(RESEMBLANCE, error):
+            found = length
+    if found is None:
+        return None
+    longer = LENGTHS[min(LENGTHS.index(found) + 1, len(LENGTHS) - 1)]
+    return max(longer, shortest_length((reference.seconds, now.seconds)))
 
 
 def ranked(series: Series) -> Series:
@@ -142,7 +178,28 @@ def ranked(series: Series) -> Series:
     return Series(series.seconds, ranks / (2 * max(1, len(order))), series.weights)
 
 
+def inflation_of(reference: Series, length: float, by_hour: bool) -> float:
+    """By how much the means of windows may vary more than dealings of blocks of `length` show; at least 1.
+
+    (1 + r) / (1 - r), as of block means that are an autoregression of first order; r is what neighbours may still have
+    in common: their correlation and its standard error, which few blocks make large.
+    """
+    alike, pairs = resemblance(reference, length, by_hour)
+    alike = min(MOST_ALIKE, max(0.0, alike + 1 / math.sqrt(max(pairs, 1))))
+    return (1 + alike) / (1 - alike)
+
+
 def resemblance(series: Series, length: float, by_hour: bool) -> tuple[float, int]:
+    """Correlation of the mean ranks of neighbouring blocks, and of how many pairs; over PHASES places to begin."""
+    ranks = ranked(series)
+    found = [
+        neighbours(Series(ranks.seconds + phase * length / PHASES, ranks.values, ranks.weights), length, by_hour)
+        for phase in range(PHASES)
+    ]
+    return float(np.mean([alike for alike, _ in found])), min(pairs for _, pairs in found)
+
+
+def neighbours(series: Series, length: float, by_hour: bool) -> tuple[float, int]:
     """Correlation of the means of neighbouring blocks, and of how many pairs."""
     block, of_frame = np.unique(series.seconds // length, return_inverse=True)
     frames = np.bincount(of_frame, series.weights).astype(np.float64)

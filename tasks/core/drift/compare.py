@@ -13,6 +13,7 @@ from tasks.core.drift.blocks import (
     Blocks,
     Series,
     can_match_hours,
+    inflation_of,
     lay_blocks,
     length_by_resemblance,
     log_choose,
@@ -74,9 +75,13 @@ def compare(
     `minimum_change` of the frames lie elsewhere: with enough frames, any difference is certain and most do not matter.
     """
     reference, now = reference.usable(), now.usable()
+    between = between.usable() if between else None
     counts = (len(reference), len(now))
     if min(counts) < FEWEST_FRAMES:
         return Comparison("too few", counts, needed=FEWEST_FRAMES, reason=fewer_than_needed(counts))
+    origin = float(now.seconds.min())
+    reference, now = since_origin(reference, origin), since_origin(now, origin)
+    between = since_origin(between, origin) if between else None
     by_hour = can_match_hours(reference.seconds, now.seconds, block_seconds or 0)
     length = block_seconds or length_by_resemblance(reference, now, by_hour)
     if length is None:
@@ -85,13 +90,24 @@ def compare(
     by_hour = by_hour and can_match_hours(reference.seconds, now.seconds, length)
     blocks = lay_blocks(reference.seconds, now.seconds, length, by_hour)
     numbers = (int((~blocks.is_now).sum()), int(blocks.is_now.sum()))
-    if blocks.log_arrangements() < math.log(SPARE / alpha):
-        needed = blocks_needed(numbers, alpha) * math.ceil(counts[1] / max(1, numbers[1]))
-        reason = f"{numbers[1]} blocks of {length:g} s against {numbers[0]} are too few to be sure"
-        return Comparison("too few", counts, numbers, length, by_hour, needed=needed, reason=reason)
+    needed = blocks_needed(numbers, alpha)
+    unsure = Comparison(
+        "too few",
+        counts,
+        numbers,
+        length,
+        by_hour,
+        needed=needed * math.ceil(counts[1] / max(1, numbers[1])),
+        reason=f"too few to tell: {numbers[1]} blocks of {length:g} s against {numbers[0]}, needs {needed}",
+    )
+    if blocks.smallest_p_value() > alpha:
+        return unsure
     pooled = joined(reference, now)[blocks.kept]
-    test = permutation_test(pooled, blocks, alpha=alpha, seed=seed)
+    inflation = 1.0 if block_seconds else inflation_of(reference, length, by_hour)
+    test = permutation_test(pooled, blocks, alpha=alpha, inflation=inflation, seed=seed)
     changed = min(test.p_value, test.psi_p_value) <= alpha and test.statistic >= minimum_change
+    if not changed and blocks.smallest_p_value() > alpha / SPARE:
+        return unsure
     before, after = means(pooled, blocks)
     return Comparison(
         "changed" if changed else "same",
@@ -102,7 +118,7 @@ def compare(
         before,
         after,
         test,
-        began(reference, between, now, test, slot_length(length) if by_hour else DAY) if changed else None,
+        origin + began(reference, between, now, test, slot_length(length) if by_hour else DAY) if changed else None,
     )
 
 
@@ -112,12 +128,20 @@ def fewer_than_needed(counts: tuple[int, int]) -> str:
 
 
 def blocks_needed(numbers: tuple[int, int], alpha: float) -> int:
-    """Blocks of now from which on chance could deal them in enough ways, at the windows' present proportion."""
+    """Blocks of now from which on chance could deal them in enough ways, at the windows' present proportion.
+
+    More than there are: those of matched hours are dealt in fewer ways than these.
+    """
     ratio = numbers[0] / max(1, numbers[1])
-    for blocks in range(max(2, numbers[1]), MOST_BLOCKS_LOOKED_FOR):
+    for blocks in range(max(2, numbers[1] + 1), MOST_BLOCKS_LOOKED_FOR):
         if log_choose(blocks + max(1, round(blocks * ratio)), blocks) >= math.log(SPARE / alpha):
             return blocks
     return MOST_BLOCKS_LOOKED_FOR
+
+
+def since_origin(series: Series, origin: float) -> Series:
+    """Times counted from `origin`, so that nothing depends on where the clock's minutes and hours fall; whole us."""
+    return Series(np.round(series.seconds - origin, 6), series.values, series.weights)
 
 
 def joined(*windows: Series) -> Series:
@@ -141,12 +165,12 @@ def means(pooled: Series, blocks: Blocks) -> tuple[float, float]:
 
 
 def began(reference: Series, between: Series | None, now: Series, test: Permutation, slot: float) -> float:
-    """When the share of frames up to `test.at` changed, s: the most likely time of a single step.
+    """When the share of frames up to `test.at` changed, s, as the frames' times are: the most likely time of a step.
 
     Frames before it follow the reference's share of their hour of the day, those after it the share of now (Hinkley
     1971, Biometrika 58(3)): the cumulative log-likelihood ratio of the two is lowest where the change began.
     """
-    frames = joined(*(window for window in (reference, between.usable() if between else None, now) if window))
+    frames = joined(*(window for window in (reference, between, now) if window))
     frames = frames[np.argsort(frames.seconds, kind="stable").astype(np.int64)]
     hour = (frames.seconds % DAY // slot).astype(np.int64)
     of_reference = (reference.seconds % DAY // slot).astype(np.int64)

@@ -7,8 +7,9 @@ hours. Distributions are standardised to one mix of hours, so that a window with
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, combinations, pairwise, product
 
 import numpy as np
 
@@ -23,6 +24,8 @@ AT_ONCE = 256  # dealings
 @dataclass(frozen=True, slots=True)
 class Permutation:
     """What the blocks say. p-values are (1 + as extreme) / (1 + dealings), and exact for exchangeable blocks.
+
+    Where there are no more ways to deal them than dealings are needed, all are tried: as extreme / dealings.
 
     at: the value where the cumulative shares differ most; reference_share and now_share: of frames up to it.
     """
@@ -43,11 +46,14 @@ def fewest_dealings(alpha: float) -> int:
     return math.ceil(SPARE / alpha)
 
 
-def permutation_test(pooled: Series, blocks: Blocks, *, alpha: float, seed: int = 0) -> Permutation:
+def permutation_test(
+    pooled: Series, blocks: Blocks, *, alpha: float, inflation: float = 1.0, seed: int = 0
+) -> Permutation:
     """Are reference and now of one distribution? pooled: the frames that `blocks` keeps.
 
-    Dealing ends as soon as neither p-value can fall to `alpha` any more: the verdict is the same, and only then is a
-    p-value from few dealings. The same series, blocks and seed give the same answer.
+    inflation: of the variance, for which both statistics are made smaller before dealings are held against them (PSI
+    is a square). Dealing ends as soon as neither p-value can fall to `alpha` any more: the verdict is the same, and
+    only then is a p-value from few dealings. The same series, blocks and seed give the same answer.
     """
     grid, curves = block_curves(pooled, blocks)
     fewer = min(np.bincount(blocks.is_now[blocks.of_frame], minlength=2))
@@ -59,23 +65,26 @@ def permutation_test(pooled: Series, blocks: Blocks, *, alpha: float, seed: int 
     place = int(gaps.argmax())
     index = float(psi_of(before, after, bins, fewer)[0])
 
-    dealings = fewest_dealings(alpha)
-    random = np.random.default_rng(seed)
+    farthest, highest = gaps[place] / math.sqrt(inflation), index / inflation
+    dealings, ways = fewest_dealings(alpha), blocks.arrangements()
+    observed = 1 if ways > dealings else 0  # among all dealings it is counted as it comes
+    dealings = min(dealings, ways)
     done = farther = higher = 0
-    while done < dealings and min(farther, higher) + 1 <= alpha * (dealings + 1):
-        dealt = deal(blocks, min(AT_ONCE, dealings - done), random)
+    for dealt in dealt_at_once(blocks, dealings, np.random.default_rng(seed)):
         first, second = standard.distributions(dealt, curves)
-        farther += int((np.abs(first - second).max(axis=1) >= gaps[place] - ROUNDING).sum())
-        higher += int((psi_of(first, second, bins, fewer) >= index - ROUNDING).sum())
+        farther += int((np.abs(first - second).max(axis=1) >= farthest - ROUNDING).sum())
+        higher += int((psi_of(first, second, bins, fewer) >= highest - ROUNDING).sum())
         done += len(dealt)
+        if min(farther, higher) + observed > alpha * (dealings + observed):
+            break
     return Permutation(
         statistic=float(gaps[place]),
-        p_value=(farther + 1) / (done + 1),
+        p_value=(farther + observed) / (done + observed),
         at=float(grid[place]),
         reference_share=float(before[0, place]),
         now_share=float(after[0, place]),
         psi=index,
-        psi_p_value=(higher + 1) / (done + 1),
+        psi_p_value=(higher + observed) / (done + observed),
         bins=bins,
         dealings=done,
     )
@@ -113,6 +122,27 @@ class Standard:
         totals = (chosen * self.weight) @ self.member
         factor = np.divide(self.share, totals, out=np.zeros_like(totals), where=totals > 0)
         return np.asarray((chosen * (factor @ self.member.T)) @ curves, np.float64)
+
+
+def dealt_at_once(blocks: Blocks, dealings: int, random: np.random.Generator) -> Iterator[Booleans]:
+    """So many dealings, AT_ONCE or fewer at a time; where no more are possible, each once, in random order."""
+    if blocks.arrangements() > dealings:
+        for first in range(0, dealings, AT_ONCE):
+            yield deal(blocks, min(AT_ONCE, dealings - first), random)
+        return
+    every = random.permutation(all_dealings(blocks))
+    for first in range(0, len(every), AT_ONCE):
+        yield every[first : first + AT_ONCE]
+
+
+def all_dealings(blocks: Blocks) -> Booleans:
+    """(arrangements, blocks): every way in which as many blocks of each stratum are now as there really are."""
+    members = [np.flatnonzero(blocks.stratum == stratum).tolist() for stratum in range(len(blocks.of_strata()))]
+    chosen = product(*(combinations(m, now) for m, (_, now) in zip(members, blocks.of_strata())))
+    columns = np.array([list(chain.from_iterable(way)) for way in chosen], np.int64)
+    dealt = np.zeros((len(columns), len(blocks.stratum)), np.bool_)
+    np.put_along_axis(dealt, columns, True, axis=1)
+    return dealt
 
 
 def deal(blocks: Blocks, dealings: int, random: np.random.Generator) -> Booleans:

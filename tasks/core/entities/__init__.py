@@ -47,6 +47,7 @@ from tasks.core.entities.evaluations import (
     Rule,
     Suggestion,
     Task,
+    ThresholdsBy,
 )
 from tasks.core.entities.labels import (
     Batch,
@@ -115,6 +116,7 @@ __all__ = [
     "Split",
     "Suggestion",
     "Task",
+    "ThresholdsBy",
     "Tolerance",
     "TrafficRecord",
     "Turn",

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from tasks.core.entities.base import Record, UtcTime
-from tasks.core.settings import SamplingSettings, Thresholds
+from tasks.core.settings import Costs, SamplingSettings, Thresholds
 from tasks.core.settings.project import SuggestedStrategy
 
 Interval = tuple[float, float]
@@ -16,6 +16,7 @@ WAYS: dict[SuggestedStrategy, str] = {
     "rules": "by rules",
     "random": "at random",
 }
+ThresholdsBy = Literal["unknown", "f_beta", "costs", "given", "top_class"]  # how operating thresholds came about
 Task = Literal["detection", "classification", "segmentation", "keypoints"]
 
 
@@ -48,6 +49,9 @@ class ClassEvaluation(Record):
     out_of_reach: int = Field(0, description="misses that no rule on the device can see: blind, or below its floor")
     bands: tuple[Band, ...]
     ap50: float | None = None
+    cost_an_image: float | None = Field(None, description="of its misses and false alarms at the threshold")
+    cost_interval: Interval | None = None
+    no_threshold_pays: bool = Field(False, description="every threshold that keeps a detection costs more than silence")
 
 
 class Evaluation(Record):
@@ -69,6 +73,22 @@ class Evaluation(Record):
     precision: float | None = None
     coco: dict[str, float]
     warnings: tuple[str, ...] = ()
+    thresholds_by: ThresholdsBy = Field("unknown", description="unknown: of a version that did not write it down")
+    beta: float | None = Field(None, description="of the F-beta that chose the thresholds")
+    costs: Costs | None = Field(None, description="of misses and false alarms")
+    cost_an_image: float | None = Field(None, description="of all classes, at the operating thresholds")
+    cost_interval: Interval | None = None
+
+    @property
+    def criterion(self) -> str:
+        """How the operating thresholds were chosen, in words; empty where it is unknown."""
+        costs = self.costs.in_words() if self.costs else ""
+        return {
+            "f_beta": f"of best F{self.beta or 1:g}",
+            "costs": f"of least cost ({costs})",
+            "given": "given" + (f" (costs: {costs})" if costs else ""),
+            "top_class": "none: the top class is the answer",
+        }.get(self.thresholds_by, "")
 
     @property
     def thresholds(self) -> Thresholds:
@@ -166,6 +186,7 @@ class Suggestion(Record):
     strategy: SuggestedStrategy = Field("rules", description="how the settings choose images; random: they do not")
     reach: tuple[Reach, ...] = Field((), description="from the lowest confidence to the highest, the blind ones first")
     alternatives: tuple[Alternative, ...] = Field((), description="other ways to spend the budget")
+    criterion: str = Field("", description="how the operating thresholds were chosen, in words")
 
     @property
     def chooses_by(self) -> SuggestedStrategy:

@@ -26,8 +26,21 @@ class Sample(Record):
     tags: tuple[str, ...] = ()
     batch: str = Field("", description="name from the batching strategy, before it is made a batch id")
     probability: float = Field(gt=0, le=1, description="inclusion probability: how likely this frame was to be kept")
+    probability_random: float | None = Field(
+        None, ge=0, le=1, description="that of the exploration draw alone; older devices did not write it down"
+    )
+    chosen_by: int | None = Field(
+        None, ge=0, description="strategies that won their draws, exploration aside; 0 if these would not have kept it"
+    )
     probability_delivered: float = Field(
-        1.0, gt=0, le=1, description="and then to outlast the cap of a full outbox; weights are 1 / (both multiplied)"
+        1.0, gt=0, le=1, description="of a sample that was kept as this one was, to outlast the cap of a full outbox"
+    )
+    probability_delivered_otherwise: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="the same, had it been kept the other way: a sample of the random slice by strategies alone, any "
+        "other by exploration; 0 where all of that kind had to go",
     )
     random_slice: bool = Field(description="drawn by the exploration draw, so usable for test and calibration")
     model_version: str = Field(description="16 hex, or 'stub'")

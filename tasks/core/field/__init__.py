@@ -19,13 +19,21 @@ refused, as is whatever else would make a guess of the figure; `FieldRecall.refu
 
     field_recall(asked, settings, class_names, truths_of=...)      the answer for one model and settings version
     figures(objects, hits, detections, weights, bootstrap)         the estimates themselves
+    delivered_either_way(sample)                                   p_delivered
     labelled_probability(batches, random_slice, labelled)          p_labelled
+    slice_alone(asked, labelled)                                   the batches in which e is p_kept
 """
 
 from tasks.core.field.hajek import Counts, counts_of, effective_images, figures
 from tasks.core.field.judgement import by_version, field_recall, refusal, refused
 from tasks.core.field.records import FieldFigures, FieldRecall
-from tasks.core.field.response import Asked, each_once, labelled_probability
+from tasks.core.field.response import (
+    Asked,
+    delivered_either_way,
+    each_once,
+    labelled_probability,
+    slice_alone,
+)
 
 __all__ = [
     "Asked",
@@ -34,6 +42,7 @@ __all__ = [
     "FieldRecall",
     "by_version",
     "counts_of",
+    "delivered_either_way",
     "each_once",
     "effective_images",
     "field_recall",
@@ -41,4 +50,5 @@ __all__ = [
     "labelled_probability",
     "refusal",
     "refused",
+    "slice_alone",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 
@@ -12,7 +12,14 @@ from tasks.core.entities import STUB, Label, detections_from_records
 from tasks.core.errors import DataError, NotEnoughData
 from tasks.core.field.hajek import Counts, counts_of, figures, weights_of
 from tasks.core.field.records import FieldFigures, FieldRecall
-from tasks.core.field.response import Asked, each_once, labelled_probability, of_begun_batches
+from tasks.core.field.response import (
+    Asked,
+    contradiction,
+    each_once,
+    labelled_probability,
+    of_begun_batches,
+    slice_alone,
+)
 from tasks.core.field.words import warnings_of
 from tasks.core.matching import Booleans, Floats, GroundTruths, ImageResult, match
 from tasks.core.settings import ExpectedMisses, SamplingSettings
@@ -83,16 +90,18 @@ def field_recall(
     if not results:
         return refused(asked, _nothing_labelled(begun, problems))
     labelled = np.array([row in results for row in range(len(begun))], np.bool_)
+    alone = slice_alone(begun, labelled)
     try:
         answers = labelled_probability(
             [item.batch_id for item in begun],
             np.array([item.sample.random_slice for item in begun], np.bool_),
             labelled,
+            alone,
         )
     except NotEnoughData as error:
         return refused(asked, str(error))
     used = [begun[row] for row in results]
-    known = np.array([item.probability for item in used])
+    known = np.array([item.probability_at_random if item.batch_id in alone else item.probability for item in used])
     return _answer(
         begun,
         used,
@@ -101,6 +110,7 @@ def field_recall(
         settings,
         class_names,
         problems=problems,
+        alone=alone,
         bootstrap=_bootstrap(used, replicates, seed),
     )
 
@@ -114,6 +124,7 @@ def _answer(
     class_names: Sequence[str],
     *,
     problems: Sequence[str],
+    alone: Collection[str],
     bootstrap: Bootstrap,
 ) -> FieldRecall:
     weights = weights_of(probability)
@@ -140,7 +151,7 @@ def _answer(
         clusters=bootstrap.clusters,
         bootstrap_unit=bootstrap.unit,
     )
-    told = warnings_of(found, used, counts, weights, settings, class_names, problems)
+    told = warnings_of(found, used, counts, weights, settings, class_names, problems, alone)
     return found.model_copy(update={"warnings": told})
 
 
@@ -153,8 +164,8 @@ def _results(
         if item.label is None or not item.is_labelled:
             continue
         try:
-            if not 0 < item.probability <= 1:
-                raise DataError(f"inclusion probability {item.probability}, not above 0 and at most 1")
+            if reason := contradiction(item):
+                raise DataError(reason)
             detections = detections_from_records(item.sample.detections, class_names)
             results[row] = ImageResult(detections, truths_of(item.label, class_names))
         except DataError as error:

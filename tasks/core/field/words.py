@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tasks.core.bootstrap import MINIMUM_CLUSTERS
 from tasks.core.field.hajek import Counts
 from tasks.core.field.records import FieldRecall
-from tasks.core.field.response import Asked
+from tasks.core.field.response import Asked, delivered_either_way
 from tasks.core.matching import Floats
 from tasks.core.settings import SamplingSettings
 
@@ -24,11 +24,15 @@ def warnings_of(
     settings: SamplingSettings,
     class_names: Sequence[str],
     problems: Sequence[str],
+    alone: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """Sentences. used: the labelled images, which `counts` and `weights` are of, row by row."""
+    """Sentences. used: the labelled images, which `counts` and `weights` are of, row by row.
+
+    alone: batches in which the random slice stands for everything.
+    """
     return (
         *_how_much_it_rests_on(found, used, counts, weights),
-        *_who_answered(found, problems),
+        *_who_answered(found, problems, alone),
         *_how_it_was_labelled(used, class_names),
         *_how_it_was_collected(used, settings),
     )
@@ -56,7 +60,7 @@ def _how_much_it_rests_on(found: FieldRecall, used: Sequence[Asked], counts: Cou
     return told
 
 
-def _who_answered(found: FieldRecall, problems: Sequence[str]) -> list[str]:
+def _who_answered(found: FieldRecall, problems: Sequence[str], alone: Collection[str]) -> list[str]:
     told = []
     if found.skipped:
         told.append(
@@ -67,6 +71,12 @@ def _who_answered(found: FieldRecall, problems: Sequence[str]) -> list[str]:
         told.append(
             f"{_images(found.waiting)} of {found.asked} {_is(found.waiting)} not labelled yet: those that are "
             "stand for them, as if they had been picked at random"
+        )
+    if alone:
+        batches = "1 batch" if len(alone) == 1 else f"{len(alone)} batches"
+        told.append(
+            f"in {batches} nothing is labelled of what strategies chose: the random slice stands for "
+            "all frames there, which takes more images"
         )
     if problems:
         told.append(
@@ -100,11 +110,13 @@ def _how_it_was_collected(used: Sequence[Asked], settings: SamplingSettings) -> 
             f"{_images(suspect)} {_is(suspect)} from a device whose clock was not right: their hours, and with "
             "them the intervals, may be wrong"
         )
-    thinned = sum(item.sample.probability_delivered < 1 for item in used)
+    thinned = [one.sample for one in used if delivered_either_way(one.sample) < 1]
     if thinned:
+        older = any(sample.probability_random is None for sample in thinned)
         told.append(
-            f"{_images(thinned)} {_is(thinned)} from an outbox that was full: kinds of samples of which nothing was "
-            "left in it are stood for by the random draw at their own weight, which is too low"
+            f"{_images(len(thinned))} {_is(len(thinned))} from an outbox that was full: kinds of samples of which "
+            "nothing was left in it are stood for by the random slice, "
+            + ("at its own weight, which is too low" if older else "with large weights where it has them")
         )
     if settings.duplicates.enabled:
         told.append(

@@ -63,8 +63,10 @@ class Asked:
     def _decision(self, settings: SamplingSettings) -> Decision:
         own = _own(self.ended)
         chances = [own.probability, self.strategy.probability] if self.no_room is None else [own.probability]
-        matched = _in_order(settings, {*own.matched, self.strategy.name}) if self.has_won else own.matched
-        final = replace(own, probability=inclusion_probability(chances), matched=matched)
+        matched, chosen = (self._with_this(settings, names) for names in (own.matched, own.chosen))
+        is_chosen = own.is_chosen or (self.has_won and self.no_room is None)
+        probability = inclusion_probability(chances)
+        final = replace(own, probability=probability, matched=matched, chosen=chosen, is_chosen=is_chosen)
         if own.kept:
             return replace(final, tags=tags_of(settings, matched))
         if not self.has_won:
@@ -80,6 +82,9 @@ class Asked:
             outcome=reasons.KEPT,
             why=lambda: reasons.gap_kept(self.strategy.name, self.batch, self._saw_and_drew()),
         )
+
+    def _with_this(self, settings: SamplingSettings, names: tuple[str, ...]) -> tuple[str, ...]:
+        return _in_order(settings, {*names, self.strategy.name}) if self.has_won else names
 
     def _saw_and_drew(self) -> str:
         missing = self.ended.missing

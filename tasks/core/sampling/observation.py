@@ -50,13 +50,14 @@ class Decision:
     strategy: the one that is charged. matched: all that matched and won their draw, in their order, whether or not they
     had room. tags: of the settings and of all matched strategies. batch: its name, empty when the frame is not kept.
     probability: how likely this frame was to be kept, before its draws. random_slice: the exploration draw hit, so that
-    the frame may serve test and calibration. outcome: one of few phrases, fit to be counted. why: makes the `reason`,
-    which nobody asks of 99 frames in 100. is_repeat: the frame is a near-duplicate, or in a cooldown.
-    expected_misses: m(x); None where nothing expects any, and of a repeat, which is not scored.
-    minimum_expected_misses: what the budget asked of this frame; None without a budget, and where it had room for
-    exploration alone. is_open: an object was lost in this frame. What becomes of it, and with what probability, follows
-    within few frames, in the `settled` of a decision on a later frame of the camera, or in `Sampler.settle`; until then
-    its pixels are needed.
+    the frame may serve test and calibration. probability_random: e, how likely it was to. chosen: the strategies that
+    won their draws, exploration aside; is_chosen: one of them had room, so that they alone kept it, or would have.
+    outcome: one of few phrases, fit to be counted. why: makes the `reason`, which nobody asks of 99 frames in 100.
+    is_repeat: the frame is a near-duplicate, or in a cooldown. expected_misses: m(x); None where nothing expects any,
+    and of a repeat, which is not scored. minimum_expected_misses: what the budget asked of this frame; None without a
+    budget, and where it had room for exploration alone. is_open: an object was lost in this frame. What becomes of it,
+    and with what probability, follows within few frames, in the `settled` of a decision on a later frame of the camera,
+    or in `Sampler.settle`; until then its pixels are needed.
     """
 
     kept: bool
@@ -68,11 +69,19 @@ class Decision:
     random_slice: bool
     outcome: str
     why: Callable[[], str] = field(compare=False, repr=False)
+    probability_random: float = 0.0
+    chosen: tuple[str, ...] = ()
+    is_chosen: bool = False
     is_repeat: bool = False
     expected_misses: float | None = None
     minimum_expected_misses: float | None = None
     is_open: bool = False
     settled: tuple[Settled, ...] = ()
+
+    @property
+    def chosen_by(self) -> int:
+        """How many strategies would be named if exploration had not hit the frame; 0 where it would not be kept."""
+        return len(self.chosen) if self.is_chosen else 0
 
     @property
     def reason(self) -> str:

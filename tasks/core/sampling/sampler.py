@@ -50,6 +50,10 @@ class _Case:
         return inclusion_probability([one.chance for one in self.candidates if one.has_room])
 
     @property
+    def probability_random(self) -> float:
+        return next((one.chance for one in self.candidates if one.explores), 0.0)
+
+    @property
     def expected_misses(self) -> float | None:
         return None if self.seen is None else self.seen.sight.expected_misses
 
@@ -291,6 +295,9 @@ class Sampler:
             random_slice=any(one.explores for one in won),
             outcome=reasons.KEPT,
             why=partial(reasons.kept, charged, case.seen, case.draw, case.batch, case.repeat),
+            probability_random=case.probability_random,
+            chosen=_names([one for one in won if not one.explores]),
+            is_chosen=any(one.has_room and not one.explores for one in won),
             is_repeat=case.repeat is not None,
             expected_misses=case.expected_misses,
             minimum_expected_misses=case.minimum,
@@ -341,6 +348,8 @@ def _left(
         random_slice=False,
         outcome=outcome,
         why=why,
+        probability_random=0.0 if case is None else case.probability_random,
+        chosen=_names(won),  # exploration always has room: of a frame that is left, it has lost its draw
         is_repeat=case is not None and case.repeat is not None,
         expected_misses=None if case is None else case.expected_misses,
         minimum_expected_misses=None if case is None else case.minimum,

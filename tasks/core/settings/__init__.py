@@ -10,6 +10,7 @@ from tasks.core.settings.base import (
     Thresholds,
     validated,
 )
+from tasks.core.settings.costs import ClassCosts, Costs
 from tasks.core.settings.device import CameraSettings, DeviceSettings
 from tasks.core.settings.project import (
     GateSettings,
@@ -41,8 +42,10 @@ __all__ = [
     "AnyStrategy",
     "BatchingStrategy",
     "CameraSettings",
+    "ClassCosts",
     "ClassesBased",
     "CloseToThreshold",
+    "Costs",
     "DetectionsNumberBased",
     "DeviceSettings",
     "DuplicateRules",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.core.settings.base import Fraction, Name, Settings
+from tasks.core.settings.costs import Costs
 from tasks.core.settings.sampling import RandomSampling, SamplingSettings
 
 SuggestedStrategy = Literal["expected_misses", "rules", "random"]  # how suggested settings choose images
@@ -28,6 +29,7 @@ class TrainingSettings(Settings):
     seed: int = 0
     device: str = Field("", description="cpu, 0, mps; empty: a GPU when there is one")
     workers: int = Field(2, ge=0)
+    embedding: bool = Field(True, description="the backbone's features as a second output, for `novelty`")
     licence: str = Field("AGPL-3.0", description="licence of the weights that come out")
     extra: dict[str, Any] = Field({}, description="further ultralytics settings, passed through")
 
@@ -63,9 +65,16 @@ class Probation(Settings):
 class LabellingSettings(Settings):
     """How labels are asked for."""
 
-    interface: Literal["files"] = "files"
+    interface: Literal["files", "labelstudio"] = "files"
     folder: str = Field("labelling", description="where `files` puts batches and looks for labels")
     max_images: int = Field(500, ge=1, description="images a batch at most")
+    annotations: int = Field(1, ge=1, le=100, description="people who label the same image, each for themselves")
+    labelstudio_url: str = Field("http://127.0.0.1:8080", description="the server of `labelstudio`")
+    labelstudio_token_file: str = Field(
+        "labelstudio/token",
+        description="file, readable by you alone, of the personal access token, where "
+        "EDGELOOP_LABELSTUDIO_TOKEN is not set; `edgeloop labelstudio up` writes it",
+    )
 
 
 class ProjectSettings(Settings):
@@ -94,6 +103,9 @@ class ProjectSettings(Settings):
         DEFAULT_STRATEGY, description="how suggestions spend the budget; the other ways are shown beside it"
     )
     beta: float = Field(1.0, gt=0, description="F-beta of the operating thresholds")
+    costs: Costs | None = Field(
+        None, description="of a miss and of a false alarm; operating thresholds are then those of least cost"
+    )
     minimum_labels: int = Field(50, ge=1, description="labelled training images before a first model is trained")
     new_labels: int = Field(50, ge=1, description="newly labelled images before it is trained again")
     approval: Literal["automatic", "manual"] = "manual"
@@ -106,3 +118,17 @@ class ProjectSettings(Settings):
     probation: Probation = Probation()
     review: bool = Field(True, description="keep a FiftyOne dataset in step")
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _costs_fit(self) -> ProjectSettings:
+        if self.costs is None:
+            return self
+        if self.beta != ProjectSettings.model_fields["beta"].default:
+            raise ValueError(
+                f"beta {self.beta:g} and costs both say how operating thresholds are chosen: leave one of them out"
+            )
+        if unknown := [name for name in self.costs.classes if name not in self.classes]:
+            raise ValueError(
+                f"costs.classes: {', '.join(map(repr, unknown))} is none of the classes ({', '.join(self.classes)})"
+            )
+        return self

@@ -101,6 +101,7 @@ def suggest(
         forecast=chosen.forecast,
         reach=chosen.reach,
         alternatives=tuple(described(way) for way in others),
+        criterion=evaluation.criterion,
         diff=settings_diff(current, chosen.settings),
         warnings=(
             *traffic_warnings,
@@ -165,7 +166,12 @@ def _doubts_of_classes(calibration: Calibration) -> list[str]:
     """Classes of which the calibration images tell nothing."""
     classes = calibration.evaluation.classes
     unlabelled = [name for name, of_class in classes.items() if not of_class.ground_truths]
-    unplaced = [name for name, of_class in classes.items() if of_class.ground_truths == of_class.blind > 0]
+    silent = [name for name, of_class in classes.items() if of_class.no_threshold_pays]
+    unplaced = [
+        name
+        for name, of_class in classes.items()
+        if of_class.ground_truths == of_class.blind > 0 and name not in silent
+    ]
     doubts = []
     if unlabelled:
         doubts.append(
@@ -177,6 +183,7 @@ def _doubts_of_classes(calibration: Calibration) -> list[str]:
             f"no true detection of {', '.join(unplaced)}, so that no threshold is better than another: all of them are "
             f"blind, and only random images find them"
         )
+    doubts += [f"no threshold pays for class {name}: the device says nothing of it" for name in silent]
     return doubts
 
 

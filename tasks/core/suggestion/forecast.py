@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from tasks.core.bootstrap import Bootstrap, percentile_interval, ratio
 from tasks.core.entities import Estimate, Forecast
+from tasks.core.intervals import Z, wilson
 from tasks.core.matching import Floats, Integers
 from tasks.core.suggestion.evidence import Budget, Calibration, Traffic
 from tasks.core.suggestion.ways import Way
 
 SPEND_TOLERANCE = 0.1  # of the budget, that the device's rate control keeps a day within
-Z = 1.96  # of a 95% interval
 
 
 def forecast(calibration: Calibration, traffic: Traffic, way: Way, plan: Budget, *, seed: int) -> Forecast:
@@ -94,7 +94,7 @@ def _expected_ratio(
     highest = 1.0 if (a <= c).all() else np.inf
     low, high = percentile_interval(days.clip(0.0, highest)) or (0.0, highest)
     if np.isin(a, (0, 1)).all() and (c == 1).all():  # a share of images: where all of them agree, draws cannot differ
-        least_low, least_high = _wilson(value, carrying)
+        least_low, least_high = wilson(value, carrying)  # of a finer share there is no evidence
         low, high = min(low, least_low), max(high, least_high)
     return _estimate(value, low, high)
 
@@ -126,13 +126,6 @@ def _small_sample_factor(n: float) -> float:
     """
     t = 1.96 + 2.372 / (n - 1) + 2.823 / (n - 1) ** 2
     return float(np.sqrt(n / (n - 1)) * t / 1.96)
-
-
-def _wilson(share: float, n: float) -> tuple[float, float]:
-    """The 95% interval of a share of n independent units (Wilson 1927); of a finer one there is no evidence."""
-    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * np.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def _expected_images(traffic: Traffic, kept: Floats, frames_a_day: float, seed: int) -> Estimate:
