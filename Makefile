@@ -3,10 +3,10 @@ SHELL := bash
 BIN := .venv/bin
 export ULTRALYTICS_SAFE_LOAD := 1
 
-# make demo [SEED=0] [FOLDER=demo] [DATA=folder of labelled images] [MODEL=model.onnx|stub] [WEIGHTS=checkpoint.pt]
+# make demo [SEED=0] [FOLDER=demo] [DATA=folder of labelled images] [MODEL=model.onnx|stub] [WEIGHTS=checkpoint.pt] [STRATEGY=expected_misses]
 SEED ?= 0
 FOLDER ?= demo
-DEMO := --seed $(SEED) --folder $(FOLDER) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(QUICK),--quick)
+DEMO := --seed $(SEED) --folder $(FOLDER) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(STRATEGY),--strategy $(STRATEGY)) $(if $(QUICK),--quick)
 
 .PHONY: help setup demo demo-base ui test test-fast soak lint bench bench-yield requirements clean
 

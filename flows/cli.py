@@ -15,7 +15,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from flows import edge, keys, labelstudio, release
+from flows import edge, keys, labels_cli, labelstudio, release
 from flows.allocate import allocate
 from flows.costs import ClassCost, FalseAlarmCost, MissCost, cost_of, costs_of
 from flows.drift import drift
@@ -41,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(edge.app, name="edge")
 app.add_typer(keys.app, name="keys")
+app.add_typer(labels_cli.app, name="labels")
 app.add_typer(release.app, name="release")
 app.add_typer(labelstudio.app, name="labelstudio")
 
@@ -298,7 +299,9 @@ def demo(
     quick: Annotated[
         bool, typer.Option(help="a fraction of the frames and epochs: shows the path, not the gain")
     ] = False,
-    strategy: Annotated[str, typer.Option(help="of its suggestions: rules, expected_misses or random")] = "rules",
+    strategy: Annotated[
+        Optional[str], typer.Option(help="of its suggestions: rules, expected_misses or random")
+    ] = None,  # noqa: UP045
 ) -> None:
     """The whole loop on this machine, people simulated, no network needed."""
     from flows.demo import run_demo

@@ -7,10 +7,10 @@ from pathlib import Path
 from prefect import task
 from pydantic import BaseModel
 
-from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus, pre_annotations
+from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus, pre_annotations, with_corrections
+from tasks.adapters.labelling.labelstudio import LabelStudioLabelling
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.corrections import count_corrections
 from tasks.core.entities import Label, Record
 from tasks.core.errors import DataError, ObjectMissing
 from tasks.core.settings import ProjectSettings, Thresholds
@@ -41,6 +41,8 @@ class Pulled(BaseModel):
 
 def labelling_of(project: ProjectSettings) -> Labelling:
     """Where this project's people label."""
+    if project.labelling.interface == "labelstudio":
+        return LabelStudioLabelling.of(project)
     return FilesLabelling(Path(project.labelling.folder))
 
 
@@ -94,11 +96,3 @@ class Done(Record):
 
     revision: int
     status: LabellingStatus
-
-
-def with_corrections(label: Label, seed: Label | None) -> Label:
-    """The label with what we know better than its file: was it seeded, and how much of the seed was corrected."""
-    if seed is None:
-        return label.model_copy(update={"seeded": False, "corrections": 0})
-    corrections = count_corrections(seed.boxes, label.boxes) if label.status == "done" else 0
-    return label.model_copy(update={"seeded": True, "corrections": corrections})

@@ -21,10 +21,11 @@ def run_demo(
     model: str,
     weights: Path | None,
     quick: bool,
-    strategy: str = DEFAULT_STRATEGY,
+    strategy: str | None = None,
 ) -> None:
-    """Play a demo to its page. strategy: how its suggestions spend the budget. Raises an error of one line for what
-    cannot be played.
+    """Play a demo to its page. strategy: how its suggestions spend the budget; none: as a project's do by default.
+
+    Raises an error of one line for what cannot be played.
     """
     check_inputs(data, model, weights)
     INTERRUPTS.listen()
@@ -34,7 +35,7 @@ def run_demo(
         "model": model if model == "stub" else str(Path(model).resolve()),
         "weights": str(weights.resolve()) if weights else "",
         "quick": quick,
-        "strategy": strategy,
+        "strategy": strategy or DEFAULT_STRATEGY,
     }
     arguments: DemoArguments = validated(DemoArguments, given, "edgeloop demo")
     folder = folder.absolute()

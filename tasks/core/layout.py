@@ -9,7 +9,8 @@
       releases/{group}/{number:06d}.json                     a TUF target, as are the models' files
       tuf/timestamp.json                                     signed TUF metadata: this one is mutable,
       tuf/{n}.root.json, {n}.targets.json, {n}.snapshot.json these are created conditionally
-      batches/{batch}/batch.json, labels/{revision:06d}.json, done.json
+      batches/{batch}/batch.json, labels/{revision:06d}.json
+      batches/{batch}/offered.json, done.json, close.json, final.json, told/{what}.json   created once each
       datasets/{dataset_version}/dataset.json, manifest.parquet
       models/{model_version}/model.onnx, weights.pt, model.json
       evaluations/{evaluation}/evaluation.json, matches.parquet, report.html, *.png
@@ -99,6 +100,21 @@ def labels(batch_id: str, revision: int) -> str:
 
 def batch_done(batch_id: str) -> str:
     return f"batches/{name(batch_id, 'batch')}/done.json"
+
+
+def batch_offered(batch_id: str) -> str:
+    """When people got it first."""
+    return f"batches/{name(batch_id, 'batch')}/offered.json"
+
+
+def batch_closed(batch_id: str, final: bool = False) -> str:
+    """Who ended it by hand. final: so that no later label is taken in."""
+    return f"batches/{name(batch_id, 'batch')}/{'final' if final else 'close'}.json"
+
+
+def batch_told(batch_id: str, what: str) -> str:
+    """That an event of this batch has arrived. `what` is its name within the batch."""
+    return f"batches/{name(batch_id, 'batch')}/told/{name(what, 'event')}.json"
 
 
 def dataset(dataset_version: str) -> str:

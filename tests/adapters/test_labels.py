@@ -21,7 +21,6 @@ from tasks.adapters.labels import (
 )
 from tasks.adapters.labels.coco import UNKNOWN_IMAGE
 from tasks.adapters.labels.dataset import (
-    BAD_LINE,
     MISSING_IMAGE,
     UNKNOWN_CLASS,
     Problems,
@@ -149,7 +148,7 @@ def test_labels_with_a_class_of_their_own_are_not_taken(tmp_path):
     put(tmp_path / f"{s.sample_id}.txt", "1 0.5 0.5 0.2 0.2")
     put(tmp_path / "classes.txt", "car\nplane")
     labels, problems = read_labels(tmp_path, {s.sample_id: s}, NAMES, annotator="kim", labelled_at=NOW)
-    assert (labels, problems.counts) == ([], {BAD_LINE: 1})
+    assert (labels, problems.counts) == ([], {UNKNOWN_CLASS: 1})
 
 
 def test_a_folder_without_labels_is_an_error(tmp_path):

@@ -15,7 +15,7 @@ from tasks.core.settings import ProjectSettings
 from tests.adapters.signing import publish
 from tests.tasks.stages import a_model, a_sample
 
-MADE = datetime.now(timezone.utc).replace(microsecond=0)  # any time of the day will do
+MADE = datetime(2026, 5, 1, 10, tzinfo=timezone.utc)
 WIDTH, HEIGHT = 160, 120
 
 

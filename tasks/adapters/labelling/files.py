@@ -4,12 +4,13 @@
       images/{sample}.jpg       what to label
       pre_annotations.json      COCO: what the model saw, for the images that may be seeded
       instructions.md           classes, and what to do
-      labels/                   put there by the people (or the program) who label: COCO, YOLO or VOC, as files or as
-                                zips of them; may be partial and grow
+      labels/                   put there by the people (or the program) who label: COCO, YOLO, VOC or Label Studio's
+                                JSON, as files or as zips of them; may be partial and grow
       problems.txt              what was wrong with them, a line each
       .offer.json               what people were given, for the count of their corrections
 
-An image with an empty label is reviewed and empty; an image without one is not labelled yet.
+An image with an empty label is reviewed and empty; an image without one is not labelled yet. FILES.md says what happens
+to what is wrong; package.py makes one zip of a batch for people elsewhere.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from tasks.adapters.labelling.interface import Offer
-from tasks.adapters.labels import read_labels, revision_bytes, unpack
+from tasks.adapters.labels import Classes, Problems, read_returned, revision_bytes, unpack
 from tasks.adapters.labels.coco import EXTRAS
-from tasks.core.entities import Batch, Label, Sample
+from tasks.adapters.labels.returned import UNTOUCHED
+from tasks.core.entities import Batch, Label, Sample, content_id, format_utc
 from tasks.core.errors import LabelsInvalid, SettingsError
 
 OFFER = ".offer.json"
+ALONE = (".zip", ".json")  # files of many images: each has a time of its own
+FUTURE = "times in the future"
 INSTRUCTIONS = """# {batch}
 
 {images} images in `images/`. Draw a box around every object of these classes, as tightly as you can: {classes}.
@@ -36,9 +40,10 @@ INSTRUCTIONS = """# {batch}
 `pre_annotations.json` (COCO) holds what the model saw in {seeded} of them: correct it, and add what it overlooked.
 The other images come without pre-annotations on purpose: they measure the model.
 
-Put the result into `labels/` here, as COCO, YOLO or VOC or a zip of one of them, with the file names of `images/`. An
-image with an empty label counts as reviewed and empty; leave out what you have not looked at. More labels can be put
-there at any time, and a new label of an image replaces its last one. What could not be read is in `problems.txt`.
+Put the result into `labels/` here, as COCO, YOLO, VOC or Label Studio's JSON or a zip of one of them, with the file
+names of `images/`. An image with an empty label counts as reviewed and empty; leave out what you have not looked at.
+More labels can be put there at any time, and a new label of an image replaces its last one. What could not be read is
+in `problems.txt`.
 """
 
 
@@ -84,6 +89,27 @@ class FilesLabelling:
         content = revision_bytes(labels, samples, batch.class_names, class_list_version=batch.class_list_version)
         write_whole(self._folder / batch.batch_id / "labels" / "labels.json", content)
 
+    def put_return(self, batch: Batch, name: str, labels: Sequence[Label]) -> None:
+        """Labels that were taken in from elsewhere, where the next pull reads them as the newest ones.
+
+        Without it an older file of `labels/` would win over them. A batch that was never laid out here has no such
+        file, and is left alone. name: of what they came in.
+        """
+        folder = self._folder / batch.batch_id / "labels"
+        if folder.is_dir():
+            samples = {sample.sample_id: sample for sample in batch.samples}
+            content = revision_bytes(labels, samples, batch.class_names, class_list_version=batch.class_list_version)
+            write_whole(folder / f"{name}-{content_id(content)}.json", content)
+
+    def remember(self, batch: Batch, seeds: Mapping[str, Label]) -> Offer:
+        """What people are given elsewhere, kept as `push` keeps it; what they were given before stays."""
+        (self._folder / batch.batch_id).mkdir(parents=True, exist_ok=True)
+        return self._make_offer(batch, seeds)
+
+    def is_known(self, batch: Batch) -> bool:
+        """Whether it was ever offered from here, so that `seeds` knows what people saw."""
+        return self._offer(batch) is not None
+
     def offered(self, batch: Batch) -> tuple[str, ...]:
         """The sample ids that people were given; all of the batch where that is not known."""
         offer = self._offer(batch)
@@ -101,19 +127,31 @@ class FilesLabelling:
         """
         folder = self._folder / batch.batch_id
         samples = {sample.sample_id: sample for sample in batch.samples}
+        seeds = self.seeds(batch) if self.is_known(batch) else None
         labels: dict[str, Label] = {}
         lines: list[str] = []
+        now = datetime.now(timezone.utc)
         with tempfile.TemporaryDirectory(prefix="edgeloop-") as scratch:
-            for unpacked, moment in sources(folder / "labels", Path(scratch), lines):
+            for source, moment in sources(folder / "labels", Path(scratch), lines):
                 try:
-                    found, problems = read_labels(
-                        unpacked, samples, batch.class_names, annotator="files", labelled_at=moment
+                    found = read_returned(
+                        source,
+                        samples,
+                        Classes(batch.class_names),
+                        annotator="files",
+                        labelled_at=moment,
+                        seeds=seeds,
+                        untouched=source == folder / "labels" or source.is_file(),  # it was put into labels/ as it is
+                        but=ALONE if source == folder / "labels" else (),
                     )
                 except LabelsInvalid as error:
                     lines.append(str(error))
                     continue
-                labels |= {label.sample_id: label for label in found}
-                lines += problems.lines
+                in_time = clipped(found.labels, now, found.problems)
+                labels |= {label.sample_id: label for label in in_time}
+                lines += found.problems.lines
+                if unseen := found.passed_over[UNTOUCHED]:
+                    lines.append(f"{source.name}: {unseen} {UNTOUCHED}: put what is right as it is into labels/")
         if lines:
             write_whole(folder / "problems.txt", "".join(f"{line}\n" for line in lines).encode())
         else:
@@ -155,15 +193,19 @@ def pre_annotations_bytes(batch: Batch, seeds: Sequence[Label]) -> bytes:
 
 
 def sources(folder: Path, scratch: Path, problems: list[str]) -> Iterator[tuple[Path, datetime]]:
-    """Folders to read labels from, oldest first, each with when it was put there: the zips, unpacked, and the rest."""
+    """What to read labels from, oldest first, each with when it was put there.
+
+    Each zip, unpacked, each JSON file, which is of many images, and all others together.
+    """
     files = [(path.stat().st_mtime, path) for path in folder.rglob("*") if path.is_file()]
-    zips = [(seconds, path) for seconds, path in files if path.suffix.lower() == ".zip"]
-    loose = [seconds for seconds, path in files if path.suffix.lower() != ".zip" and not path.name.startswith(".")]
-    found = [*zips, *([(max(loose), folder)] if loose else [])]
+    files = [(seconds, path) for seconds, path in files if not path.name.startswith(".")]
+    alone = [(seconds, path) for seconds, path in files if path.suffix.lower() in ALONE]
+    loose = [seconds for seconds, path in files if path.suffix.lower() not in ALONE]
+    found = [*alone, *([(max(loose), folder)] if loose else [])]
     for number, (seconds, path) in enumerate(sorted(found)):
         moment = datetime.fromtimestamp(seconds, timezone.utc)
-        if path == folder:
-            yield folder, moment
+        if path.suffix.lower() != ".zip":
+            yield path, moment
             continue
         into = scratch / str(number) / path.stem
         into.mkdir(parents=True)
@@ -171,6 +213,16 @@ def sources(folder: Path, scratch: Path, problems: list[str]) -> Iterator[tuple[
             yield unpack(path, into), moment
         except LabelsInvalid as error:
             problems.append(str(error))
+
+
+def clipped(labels: Sequence[Label], now: datetime, problems: Problems) -> list[Label]:
+    """The labels, none of them later than `now`: clocks disagree, and what is in the future would always be newest."""
+    late = [label for label in labels if label.labelled_at > now]
+    if late:
+        furthest = max(label.labelled_at for label in late)
+        what = f"of {len(late)} images, the latest {format_utc(furthest)}: now it is {format_utc(now)}, which they get"
+        problems.add(FUTURE, "labels", what)
+    return [label.model_copy(update={"labelled_at": now}) if label.labelled_at > now else label for label in labels]
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -23,11 +23,11 @@ from pydantic import ValidationError
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.labelling.labelstudio_client import LabelStudio
 from tasks.adapters.labelling.labelstudio_interface import IMAGE, instructions, labelling_interface, reason_in
-from tasks.adapters.labels.labelstudio_json import read_labelstudio, regions_of
+from tasks.adapters.labels.labelstudio_json import labels_of_tasks, regions_of
 from tasks.adapters.secrets import secret
 from tasks.core import layout
 from tasks.core.entities import Batch, Label, Sample
-from tasks.core.errors import LabellingUnavailable, LabelsInvalid, SettingsError
+from tasks.core.errors import LabellingUnavailable, SettingsError
 from tasks.core.settings import ProjectSettings
 
 TOKEN_VARIABLE = "EDGELOOP_LABELSTUDIO_TOKEN"
@@ -312,12 +312,8 @@ def label_of(
         "meta": {"sample_id": task.sample_id},
         "annotations": [{**annotation, "completed_by": {"email": person}}],
     }
-    try:
-        labels, found = read_labelstudio(json.dumps([content]).encode(), samples, class_names, where)
-    except LabelsInvalid as error:
-        problems.append(str(error))
-        return None
-    problems += found.lines
+    labels, found = labels_of_tasks([content], samples, class_names, where)
+    problems += [line.replace(": tasks[0]", "", 1) for line in found.lines]
     if not labels:
         return None
     label = labels[0]

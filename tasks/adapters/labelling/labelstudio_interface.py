@@ -23,7 +23,6 @@ def labelling_interface(class_names: Sequence[str]) -> str:
     Raises SettingsError for a class name that Label Studio would take for something else.
     """
     view = ElementTree.Element("View")
-    ElementTree.SubElement(view, "Image", name=TO_NAME, value=f"${IMAGE}", zoom="true", zoomControl="true")
     boxes = ElementTree.SubElement(
         view, "RectangleLabels", name=FROM_NAME, toName=TO_NAME, canRotate="false", strokeWidth="2", opacity="0.2"
     )
@@ -31,13 +30,13 @@ def labelling_interface(class_names: Sequence[str]) -> str:
         hotkey = {"hotkey": HOTKEYS[number]} if number < len(HOTKEYS) else {}
         label = {"value": checked_class(name), "background": colour(number), **hotkey}
         ElementTree.SubElement(boxes, "Label", label)
-    why = ElementTree.SubElement(view, "View", style="margin-top: 1em")
-    ElementTree.SubElement(why, "Header", value="Cannot be labelled? Choose why, and press Skip", size="6")
+    ElementTree.SubElement(view, "Header", value="Cannot be labelled? Choose why, and press Skip:", size="6")
     choices = ElementTree.SubElement(
-        why, "Choices", name=REASON, toName=TO_NAME, choice="single-radio", showInline="true"
+        view, "Choices", name=REASON, toName=TO_NAME, choice="single-radio", showInline="true"
     )
     for reason in SKIP_REASONS:
         ElementTree.SubElement(choices, "Choice", value=reason)
+    ElementTree.SubElement(view, "Image", name=TO_NAME, value=f"${IMAGE}", zoom="true", zoomControl="true")
     return ElementTree.tostring(view, encoding="unicode")
 
 

@@ -61,11 +61,14 @@ def ensure_environment(target: Path) -> Path:
     mark = hashlib.sha256(REQUIREMENTS.read_bytes() + sys.version.encode()).hexdigest()[:16]
     stamp = target / f"edgeloop-{mark}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_name(f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of several who want it, one makes it
+    beside = os.open(target.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(beside, fcntl.LOCK_EX)  # of several who want it, one makes it
         if not stamp.exists():
             install(target)
             stamp.touch()
+    finally:
+        os.close(beside)
     return program
 
 

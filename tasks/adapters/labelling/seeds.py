@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tasks.adapters.labels.dataset import BadBox, checked_box
+from tasks.core.corrections import count_corrections
 from tasks.core.entities import STUB, Batch, Label, LabelBox, Sample
 from tasks.core.settings import DEFAULT_THRESHOLD, Thresholds
 
@@ -42,3 +43,11 @@ def pre_annotation(sample: Sample, class_names: Sequence[str], thresholds: Thres
         labelled_at=sample.captured_at,
         seeded=True,
     )
+
+
+def with_corrections(label: Label, seed: Label | None) -> Label:
+    """The label with what we know better than its file: was it seeded, and how much of the seed was corrected."""
+    if seed is None:
+        return label.model_copy(update={"seeded": False, "corrections": 0})
+    corrections = count_corrections(seed.boxes, label.boxes) if label.status == "done" else 0
+    return label.model_copy(update={"seeded": True, "corrections": corrections})

@@ -17,6 +17,7 @@ MAX_BYTES = 200_000_000_000
 MAX_RATIO = 200  # unpacked to packed; JPEGs hardly shrink, label texts by 20
 RATIO_COUNTS_FROM = 10_000_000  # bytes below which a high ratio does no harm
 MAX_NAME = 255
+MAX_DEPTH = 50  # folders in each other
 
 
 def unpack(
@@ -84,6 +85,8 @@ def _check_name(archive: Path, member: zipfile.ZipInfo) -> None:
         raise LabelsInvalid(f"{archive.name}: the name {name[:80]!r} leads out of the archive")
     if any(len(part.encode()) > MAX_NAME for part in path.parts):
         raise LabelsInvalid(f"{archive.name}: the name {name[:80]!r}... is too long")
+    if len(path.parts) > MAX_DEPTH:
+        raise LabelsInvalid(f"{archive.name}: {name[:80]!r}... lies more than {MAX_DEPTH} folders deep")
     mode = member.external_attr >> 16
     if stat.S_ISLNK(mode):
         raise LabelsInvalid(f"{archive.name}: {name[:80]!r} is a link")

@@ -44,6 +44,7 @@ from tasks.core.errors import ImageUnreadable, LabelsInvalid
 from tasks.core.splits import source_group_of
 
 UNKNOWN_IMAGE = "image that is not in the batch"
+ORPHAN = "box of an image that is not in its file"
 SELDOM = ("origin", "reason", "lead_seconds")  # written where they say more than the default
 EXTRAS = ("status", "seeded", "corrections", *SELDOM)
 _SAMPLE_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{20}(?![0-9a-f])")
@@ -67,8 +68,8 @@ def parse_coco(data: bytes, where: str) -> CocoFile:
     return parse_coco_content(parse_json(data, where), where)
 
 
-def parse_coco_content(content: Any, where: str) -> CocoFile:
-    """As `parse_coco`, of JSON that was read."""
+def parse_coco_content(content: Any, where: str, problems: Problems | None = None) -> CocoFile:
+    """As `parse_coco`, of JSON that was read. problems: takes annotations of no image, which are an error without."""
     if not isinstance(content, dict) or "images" not in content or "categories" not in content:
         raise LabelsInvalid(f"{where}: a COCO file is an object with images, annotations and categories")
     images, annotations, categories = (_objects(content, key, where) for key in ("images", "annotations", "categories"))
@@ -87,9 +88,12 @@ def parse_coco_content(content: Any, where: str) -> CocoFile:
     by_image: dict[int | str, list[tuple[int, Mapping[str, Any]]]] = {key: [] for key in seen}
     for n, annotation in enumerate(annotations):
         key = annotation.get("image_id")
-        if isinstance(key, bool) or not isinstance(key, (int, str)) or key not in by_image:
+        if not isinstance(key, bool) and isinstance(key, (int, str)) and key in by_image:
+            by_image[key].append((n, annotation))
+        elif problems is None:
             raise LabelsInvalid(f"{where}: annotations[{n}] is of image {str(key)[:40]!r}, which is not in the file")
-        by_image[key].append((n, annotation))
+        else:
+            problems.add(ORPHAN, f"{where}: annotations[{n}]", f"image {str(key)[:40]!r}")
     names = _without_placeholder(names, categories, annotations)
     if names:
         checked_class_names(list(names.values()), where)
@@ -150,11 +154,11 @@ def revision_bytes(
         sample = samples.get(label.sample_id)
         if sample is None:
             raise LabelsInvalid(f"label of sample {label.sample_id}: it is not in the batch")
-        images.append(_image_record(len(images) + 1, label, sample))
+        images.append(image_record(len(images) + 1, label, sample))
         for box in label.boxes:
             if box.class_name not in category:
                 raise LabelsInvalid(f"label of sample {label.sample_id}: class {box.class_name!r} is not in the list")
-            annotations.append(_annotation(len(annotations) + 1, len(images), category[box.class_name], box))
+            annotations.append(annotation_record(len(annotations) + 1, len(images), category[box.class_name], box))
     content = {
         "info": {"description": "label revision", "class_list_version": class_list_version},
         "images": images,
@@ -231,7 +235,8 @@ def sample_id_in(name: str) -> str:
     return match[0] if match else ""
 
 
-def _image_record(image_id: int, label: Label, sample: Sample) -> dict[str, Any]:
+def image_record(image_id: int, label: Label, sample: Sample) -> dict[str, Any]:
+    """An image with what was said about it as a whole."""
     return {
         "id": image_id,
         "file_name": f"{sample.sample_id}.jpg",
@@ -247,7 +252,8 @@ def _image_record(image_id: int, label: Label, sample: Sample) -> dict[str, Any]
     }
 
 
-def _annotation(number_: int, image_id: int, category_id: int, box: LabelBox) -> dict[str, Any]:
+def annotation_record(number_: int, image_id: int, category_id: int, box: LabelBox) -> dict[str, Any]:
+    """One box of an image."""
     x1, y1, x2, y2 = box.xyxy
     w, h = round(x2 - x1, 4), round(y2 - y1, 4)
     return {

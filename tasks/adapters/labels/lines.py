@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from json import JSONDecoder
+from json import JSONDecoder, detect_encoding
 
 from tasks.adapters.labels.dataset import Problems
 
@@ -22,7 +22,10 @@ def with_lines(problems: Problems, data: bytes, where: str) -> Problems:
     matches = [_ENTRY.search(problem.where) for problem in problems.first]
     if not any(matches):
         return problems
-    lines = lines_of_entries(data)
+    try:
+        lines = lines_of_entries(data)
+    except RecursionError:  # as deep as can be read: the entry's number has to do
+        return problems
     first = []
     for problem, match in zip(problems.first, matches):
         known = lines.get(match["list"], []) if match else []
@@ -38,7 +41,7 @@ def lines_of_entries(data: bytes) -> dict[str, list[int]]:
 
     data: valid JSON.
     """
-    text = data.decode("utf-8-sig", "replace")
+    text = data.decode(detect_encoding(data), "surrogatepass")
     at = _skip(text, 0)
     starts = {"tasks": list(_entries(text, at))} if text[at] == "[" else dict(_lists(text, at))
     return {key: _lines(text, found) for key, found in starts.items()}

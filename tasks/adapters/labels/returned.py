@@ -32,7 +32,7 @@ from tasks.adapters.labels.dataset import (
     read_text,
 )
 from tasks.adapters.labels.detect import without_wrapper
-from tasks.adapters.labels.labelstudio_json import is_labelstudio, labels_of_tasks
+from tasks.adapters.labels.labelstudio_json import labels_of_tasks, parse_tasks
 from tasks.adapters.labels.lines import with_lines
 from tasks.adapters.labels.voc import parse_voc, voc_boxes
 from tasks.adapters.labels.yolo import find_names, names_of, parse_yolo
@@ -47,7 +47,7 @@ SENT = "pre_annotations"  # the folder, or the beginning of a file's name, of wh
 UNTOUCHED = "images still as they were sent"
 SAID_AGAIN = "images that are there twice and equal"
 COMPANIONS = ("classes.txt", "obj.names", "notes.txt", "notes.json", "readme.txt", "instructions.md", "labelmap.txt")
-_COMPANION = re.compile(r"(readme.*|.*\.ya?ml|.*problems\.(txt|csv))\Z", re.IGNORECASE)
+_COMPANION = re.compile(r"(readme.*\.txt|.*\.ya?ml|.*problems\.(txt|csv))\Z", re.IGNORECASE)
 _SUFFIXES = {".json": "json", ".xml": "voc", ".txt": "yolo"}
 _PRECISION = ("coco", "labelstudio", "voc", "yolo")  # YOLO writes a hundredth of a pixel, and knows no crowds
 
@@ -119,20 +119,32 @@ def read_returned(
     labelled_at: datetime,
     seeds: Mapping[str, Label] | None = None,
     untouched: bool = False,
+    but: Sequence[str] = (),
+    believed: bool = True,
 ) -> Returned:
-    """As `read_labels`, with all that was found. seeds: by sample id, what people were sent."""
-    if not folder.is_dir():
-        raise LabelsInvalid(f"{folder}: there is no such folder")
-    reader = _Reader(without_wrapper(folder), samples, classes, annotator, labelled_at)
-    found = list(reader.read())
+    """As `read_labels`, with all that was found. seeds: by sample id, what people were sent; None: nobody knows.
+
+    folder: or a single file. untouched: take what was sent and is unchanged, too. but: suffixes that are left alone.
+    believed: who and when of a COCO file; it keeps those of our own revisions when people edit it.
+    """
+    if not folder.exists():
+        raise LabelsInvalid(f"{folder}: there is no such file or folder")
+    root = without_wrapper(folder) if folder.is_dir() else folder.parent
+    reader = _Reader(root, samples, classes, annotator, labelled_at, believed)
+    found = list(reader.read(but) if folder.is_dir() else reader.one(folder))
     if not reader.files:
         raise LabelsInvalid(f"{folder.name}: holds no labels; expected COCO or Label Studio (.json), VOC (.xml) or "
                             f"YOLO (.txt) files with the names of the images")  # fmt: skip
     named = [one for one in found if _is_of_batch(one, classes, reader.problems, reader.renamed)]
     named = [replace(one, label=_with_names(one.label, classes)) for one in named]
-    touched = [one for one in named if untouched or not _is_as_sent(one, seeds or {})]
-    reader.passed_over[UNTOUCHED] += len({one.label.sample_id for one in named} - {o.label.sample_id for o in touched})
-    labels = _one_an_image(touched, reader.problems, reader.passed_over)
+    labels = []
+    for sample_id, several in _by_image(named).items():
+        spoken = _spoken(several, seeds, untouched)
+        if not spoken:
+            reader.passed_over[UNTOUCHED] += 1
+        elif (label := _agreed(sample_id, spoken, reader.problems)) is not None:
+            labels.append(label)
+            reader.passed_over[SAID_AGAIN] += len(spoken) - 1
     return Returned(labels, reader.problems, +reader.passed_over, reader.renamed, reader.files)
 
 
@@ -140,29 +152,36 @@ class _Reader:
     """Reads file after file. What is wrong with one of them concerns no other."""
 
     def __init__(
-        self, root: Path, samples: Mapping[str, Sample], classes: Classes, annotator: str, labelled_at: datetime
+        self,
+        root: Path,
+        samples: Mapping[str, Sample],
+        classes: Classes,
+        annotator: str,
+        labelled_at: datetime,
+        believed: bool,
     ) -> None:
         self.problems, self.passed_over, self.renamed, self.files = Problems(), Counter[str](), Counter[str](), 0
         self._root, self._samples, self._classes = root, samples, classes
-        self._annotator, self._labelled_at = annotator, labelled_at
+        self._annotator, self._labelled_at, self._believed = annotator, labelled_at, believed
         self._names: dict[Path, tuple[str, ...]] = {}
 
-    def read(self) -> Iterator[_Found]:
+    def read(self, but: Sequence[str]) -> Iterator[_Found]:
         for path in sorted(self._root.rglob("*")):
-            where = path.relative_to(self._root).as_posix()
             if path.is_symlink() or not inside(self._root, path):
-                self.problems.add(LINK, where)
-                continue
-            if path.is_dir():
-                continue
-            if kind := no_label(where):
-                self.passed_over[kind] += 1
-                continue
-            self.files += 1
-            try:
-                yield from self._file(path, where)
-            except LabelsInvalid as error:
-                self.problems.add(BAD_LINE, where, str(error))
+                self.problems.add(LINK, path.relative_to(self._root).as_posix())
+            elif not path.is_dir() and path.suffix.lower() not in but:
+                yield from self.one(path)
+
+    def one(self, path: Path) -> Iterator[_Found]:
+        where = path.relative_to(self._root).as_posix()
+        if kind := no_label(where):
+            self.passed_over[kind] += 1
+            return
+        self.files += 1
+        try:
+            yield from self._file(path, where)
+        except LabelsInvalid as error:
+            self.problems.add(BAD_LINE, where, str(error))
 
     def _file(self, path: Path, where: str) -> Iterator[_Found]:
         form = _SUFFIXES.get(path.suffix.lower())
@@ -180,21 +199,19 @@ class _Reader:
                 yield _Found(self._label(sample, boxes), where, form)
 
     def _json(self, data: bytes, where: str) -> Iterator[_Found]:
-        content, classes = parse_json(data, where), self._classes.readable
-        if isinstance(content, list) and is_labelstudio(content):
+        content, problems, form = parse_json(data, where), Problems(), "coco"
+        how = (self._samples, self._classes.readable, where, self._annotator, self._labelled_at)
+        if isinstance(content, list):
             form = "labelstudio"
-            labels, problems = labels_of_tasks(
-                content, self._samples, classes, where, self._annotator, self._labelled_at
-            )
+            labels, worse = labels_of_tasks(parse_tasks(content, where), *how)
         else:
-            form = "coco"
-            coco = parse_coco_content(content, where)
-            labels, problems = labels_of_coco(
-                coco, self._samples, classes, where, self._annotator, self._labelled_at
-            )
+            labels, worse = labels_of_coco(parse_coco_content(content, where, problems), *how)
+        problems.extend(worse)
         self.problems.extend(with_lines(problems, data, where))
+        ours = {"annotator": self._annotator, "labelled_at": self._labelled_at}
         for label in labels:
-            yield _Found(label, where, form)
+            known = self._believed or form == "labelstudio"  # which dates each annotation when it is changed
+            yield _Found(label if known else label.model_copy(update=ours), where, form)
 
     def _voc(self, path: Path, where: str, sample: Sample) -> tuple[LabelBox, ...] | None:
         voc = parse_voc(read_capped(path, MAX_TEXT_BYTES), where)
@@ -217,9 +234,12 @@ class _Reader:
         return self._names[folder]
 
     def _label(self, sample: Sample, boxes: tuple[LabelBox, ...]) -> Label:
-        return Label(
-            sample_id=sample.sample_id, boxes=boxes, annotator=self._annotator, labelled_at=self._labelled_at
-        )
+        return Label(sample_id=sample.sample_id, boxes=boxes, annotator=self._annotator, labelled_at=self._labelled_at)
+
+
+def is_opened(name: str) -> bool:
+    """Whether a file of this name holds labels itself, and is no archive of them."""
+    return PurePosixPath(name).suffix.lower() in _SUFFIXES
 
 
 def no_label(name: str) -> str:
@@ -231,7 +251,7 @@ def no_label(name: str) -> str:
         return "images"
     if path.suffix.lower() == ".zip":
         return "zips in it, which are not opened"
-    if path.name.lower() in COMPANIONS or _COMPANION.match(path.name):
+    if path.name.lower() in COMPANIONS or _COMPANION.match(path.name) or "ImageSets" in path.parts:
         return "lists and notes"
     return ""
 
@@ -256,29 +276,40 @@ def _with_names(label: Label, classes: Classes) -> Label:
     return label.model_copy(update={"boxes": classes.named(label.boxes)}) if classes.renames else label
 
 
-def _is_as_sent(one: _Found, seeds: Mapping[str, Label]) -> bool:
-    """Whether an image lies where it was sent, with what was sent: no sign that anybody has looked at it."""
-    if not any(part.startswith(SENT) for part in PurePosixPath(one.where).parts):
-        return False
+def _by_image(found: Sequence[_Found]) -> dict[str, list[_Found]]:
+    by_image: dict[str, list[_Found]] = {}
+    for one in found:
+        by_image.setdefault(one.label.sample_id, []).append(one)
+    return by_image
+
+
+def _spoken(several: Sequence[_Found], seeds: Mapping[str, Label] | None, untouched: bool) -> Sequence[_Found]:
+    """What counts of all that is said of an image: labels put elsewhere, else what was sent and has been changed."""
+    elsewhere = [one for one in several if not _was_sent(one)]
+    changed = [one for one in several if not _is_as_sent(one, seeds)]
+    return elsewhere or changed or (several if untouched else ())
+
+
+def _was_sent(one: _Found) -> bool:
+    return any(part.startswith(SENT) for part in PurePosixPath(one.where).parts)
+
+
+def _is_as_sent(one: _Found, seeds: Mapping[str, Label] | None) -> bool:
+    """Whether it may be what was sent: no sign that anybody has looked at it."""
+    if seeds is None:
+        return True
     seed = seeds.get(one.label.sample_id)
     return seed is not None and one.label.status == "done" and not count_corrections(seed.boxes, one.label.boxes)
 
 
-def _one_an_image(found: Sequence[_Found], problems: Problems, passed_over: Counter[str]) -> list[Label]:
-    """One label an image; none where several say different things. What lies in `labels/` goes before what was sent."""
-    by_image: dict[str, list[_Found]] = {}
-    for one in found:
-        by_image.setdefault(one.label.sample_id, []).append(one)
-    labels = []
-    for sample_id, several in by_image.items():
-        first = min(several, key=lambda one: _PRECISION.index(one.form))
-        other = next((one for one in several if not _agree(first.label, one.label)), None)
-        if other is None:
-            labels.append(first.label)
-            passed_over[SAID_AGAIN] += len(several) - 1
-        else:
-            problems.add(TWICE, f"{first.where}: {sample_id}", f"{other.where} says something else: keep one")
-    return labels
+def _agreed(sample_id: str, spoken: Sequence[_Found], problems: Problems) -> Label | None:
+    """The label that all places agree on, in the words of the most precise format."""
+    first = min(spoken, key=lambda one: _PRECISION.index(one.form))
+    other = next((one for one in spoken if not _agree(first.label, one.label)), None)
+    if other is None:
+        return first.label
+    problems.add(TWICE, f"{first.where}: {sample_id}", f"{other.where} says something else: keep one")
+    return None
 
 
 def _agree(one: Label, other: Label) -> bool:

@@ -57,11 +57,11 @@ def bands_plot(evaluation: Evaluation, out: Path) -> Path:
             draw_row(axes, row, evaluation.classes[name], evaluation.confidence_floor, highest)
             axes.text(BLIND_LEFT - 0.2, row, name, ha="right", va="center", fontweight="bold", fontsize=10)
         head_bands(axes, evaluation.confidence_floor)
-        axes.set_xlim(BLIND_LEFT - 0.1 - 0.13 * max([len(n) for n in names] + [6]), len(EDGES) + 0.45)
+        axes.set_xlim(BLIND_LEFT - 0.1 - 0.13 * max([len(n) for n in names] + [6]), len(EDGES) + 0.9)
         axes.set_ylim(len(names) - 0.35, -1.75)
         axes.set_yticks([])
         axes.set_xticks([band_position(edge) for edge in EDGES], [f"{edge:g}" for edge in EDGES])
-        chosen = f" {evaluation.criterion}" if evaluation.thresholds_by in ("f_beta", "costs") else ""
+        chosen = f" {evaluation.criterion.split(' (')[0]}" if evaluation.thresholds_by in ("f_beta", "costs") else ""
         caption = f"confidence of the candidate detection;  ┃ operating threshold{chosen},  ─ its 95% interval"
         axes.text(0, len(names) + 0.12, caption, ha="left", va="top", color=style.QUIET, fontsize=8)
         style.bare(axes)
@@ -88,9 +88,9 @@ def draw_row(axes: Axes, row: int, of_class: ClassEvaluation, floor: float, high
     low, high = (band_position(t) for t in of_class.threshold_interval)
     axes.plot([low, high], [row + 0.45, row + 0.45], color=style.THRESHOLD, linewidth=0.8, zorder=3)
     axes.text(threshold + 0.07, row - 0.28, f"{of_class.threshold:.2f}", fontsize=7, color=style.QUIET, va="center")
-    axes.text(len(EDGES) - 0.85, row, f"{of_class.misses}", ha="right", va="center", fontweight="bold", fontsize=10)
+    axes.text(len(EDGES) - 0.4, row, f"{of_class.misses}", ha="right", va="center", fontweight="bold", fontsize=10)
     share = f"of {of_class.ground_truths}" + (f", {of_class.misses / of_class.ground_truths:.0%}")
-    axes.text(len(EDGES) - 0.77, row, share, ha="left", va="center", color=style.QUIET)
+    axes.text(len(EDGES) - 0.32, row, share, ha="left", va="center", color=style.QUIET)
 
 
 def draw_cell(axes: Axes, left: float, right: float, row: int, misses: int, highest: int, *, reachable: bool) -> None:
@@ -131,7 +131,7 @@ def head_bands(axes: Axes, floor: float) -> None:
     if split > 0.3:
         bracket(axes, 0, split, "below the floor", style.UNREACHABLE)
     bracket(axes, split, len(EDGES) - 1, "a rule can collect these", style.REACHABLE)
-    axes.text(len(EDGES) - 0.85, -0.58, "missed", ha="right", va="bottom", color=style.QUIET)
+    axes.text(len(EDGES) - 0.4, -0.58, "missed", ha="right", va="bottom", color=style.QUIET)
 
 
 def bracket(axes: Axes, left: float, right: float, text: str, colour: str) -> None:

@@ -12,9 +12,9 @@ from tasks.core.settings.base import (
 )
 from tasks.core.settings.costs import ClassCosts, Costs
 from tasks.core.settings.device import CameraSettings, DeviceSettings
+from tasks.core.settings.labelling import LabellingSettings
 from tasks.core.settings.project import (
     GateSettings,
-    LabellingSettings,
     Probation,
     ProjectSettings,
     TrainingSettings,

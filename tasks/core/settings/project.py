@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from tasks.core.settings.base import Fraction, Name, Settings
 from tasks.core.settings.costs import Costs
+from tasks.core.settings.labelling import LabellingSettings
 from tasks.core.settings.sampling import RandomSampling, SamplingSettings
 
 SuggestedStrategy = Literal["expected_misses", "rules", "random"]  # how suggested settings choose images
@@ -60,21 +61,6 @@ class Probation(Settings):
     most_detections: float = Field(250.0, gt=0, description="a frame, from the confidence floor up, in the mean")
     hang_seconds: float = Field(20.0, gt=0, description="longest wait for the model's answer on one frame, s")
     deaths: int = Field(3, ge=1, description="ends of the whole process, other than in order, that end it")
-
-
-class LabellingSettings(Settings):
-    """How labels are asked for."""
-
-    interface: Literal["files", "labelstudio"] = "files"
-    folder: str = Field("labelling", description="where `files` puts batches and looks for labels")
-    max_images: int = Field(500, ge=1, description="images a batch at most")
-    annotations: int = Field(1, ge=1, le=100, description="people who label the same image, each for themselves")
-    labelstudio_url: str = Field("http://127.0.0.1:8080", description="the server of `labelstudio`")
-    labelstudio_token_file: str = Field(
-        "labelstudio/token",
-        description="file, readable by you alone, of the personal access token, where "
-        "EDGELOOP_LABELSTUDIO_TOKEN is not set; `edgeloop labelstudio up` writes it",
-    )
 
 
 class ProjectSettings(Settings):
