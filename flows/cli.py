@@ -21,7 +21,9 @@ from flows.costs import ClassCost, FalseAlarmCost, MissCost, cost_of, costs_of
 from flows.drift import drift
 from flows.explain import explain
 from flows.field_recall import field_recall
+from flows.review import review
 from flows.status import status
+from flows.wait_cli import wait
 from tasks.core.errors import EdgeloopError, SettingsError
 
 USAGE_ERROR = 2
@@ -282,6 +284,8 @@ def upload(config: Annotated[Path, typer.Option(help="the device, as in configs/
 
 
 app.command()(status)
+app.command()(wait)
+app.command()(review)
 app.command(name="field-recall")(field_recall)
 app.command()(drift)
 
@@ -300,8 +304,9 @@ def demo(
         bool, typer.Option(help="a fraction of the frames and epochs: shows the path, not the gain")
     ] = False,
     strategy: Annotated[
-        Optional[str], typer.Option(help="of its suggestions: rules, expected_misses or random")
-    ] = None,  # noqa: UP045
+        Optional[str],  # noqa: UP045
+        typer.Option(help="of its suggestions: rules, expected_misses or random"),
+    ] = None,
 ) -> None:
     """The whole loop on this machine, people simulated, no network needed."""
     from flows.demo import run_demo

@@ -8,6 +8,7 @@ there. It never waits itself, and an interrupted turn goes on where it stopped.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,11 +25,15 @@ from flows.suggest import suggest
 from tasks.adapters.report.in_the_field import field_sentence, field_title
 from tasks.allocate import draw_labels
 from tasks.artifacts import tell_markdown, tell_table
+from tasks.ask import asked_batches
+from tasks.batching import sort_batches
 from tasks.core.entities import STUB, Evaluation, Turn
 from tasks.core.errors import ReviewUnavailable
+from tasks.core.people.seeding import seeding_row, seeding_sentence
 from tasks.core.settings import ProjectSettings
 from tasks.evaluate import sync_review
 from tasks.field_recall import recall_in_the_field
+from tasks.people import is_twin, seeding
 from tasks.redeploy import first_model, keep_signed, live_release, thresholds_in_force
 from tasks.retrain import build_dataset, lacking_splits, new_training_images
 from tasks.suggest import approved_suggestion, score_forecast
@@ -44,7 +49,11 @@ def loop(project: ProjectSettings) -> Turn:
     turn = start_devices(project, turn)
     turn = take_in_samples(project, turn)
     turn = draw_what_is_labelled(project, turn)
+    turn = take_in_requests(project, turn)
+    turn = hold_back(project, turn)
+    known = turn.batches
     turn = ask_for_labels(project, turn)
+    turn = compare_seeding(project, turn, known)
     turn = freeze_labels(project, turn)
     if turn.dataset_version:
         turn = evaluate_live_model(project, turn)
@@ -120,21 +129,65 @@ def draw_what_is_labelled(project: ProjectSettings, turn: Turn) -> Turn:
     )
 
 
+def take_in_requests(project: ProjectSettings, turn: Turn) -> Turn:
+    """Batches that people asked for by hand are offered, whatever the week's draw chooses."""
+    asked = asked_batches(project, turn.batches)
+    if not asked:
+        return turn
+    turn = did(turn, f"took in {counted(sum(asked.values()), 'image')} that somebody sent to labelling")
+    batches = turn.batches | dict.fromkeys(asked, 0)
+    return save_turn(project, having(turn, batches=batches, open_batches=(*turn.open_batches, *asked)))
+
+
+def hold_back(project: ProjectSettings, turn: Turn) -> Turn:
+    """Batches wait for the trial that they are behind, twins for the labels of their images."""
+    unfinished = (*turn.open_batches, *turn.held_batches)
+    if not unfinished:
+        return turn
+    found = sort_batches(project, unfinished, turn.batches)
+    for sentence in found.done:
+        turn = did(turn, sentence)
+    for sentence in dict.fromkeys(found.held.values()):
+        turn = waiting(turn, sentence)
+    batches = turn.batches | ({found.opened: 0} if found.opened else {})
+    return save_turn(
+        project, having(turn, batches=batches, open_batches=found.ready, held_batches=tuple(sorted(found.held)))
+    )
+
+
 def ask_for_labels(project: ProjectSettings, turn: Turn) -> Turn:
     """Batches are offered once; what people have done since is pulled."""
-    if not turn.open_batches:
+    if not turn.open_batches and not turn.late_batches:
         return turn
     never_pulled = [batch for batch in turn.open_batches if not turn.batches[batch]]
     in_hand = {batch: turn.batches[batch] for batch in turn.open_batches}
-    pulled = label(project, never_pulled, in_hand, thresholds_in_force(project))
-    still_open = tuple(p.batch_id for p in pulled if not p.status.complete)
+    late = {batch: turn.batches[batch] for batch in turn.late_batches}
+    pulled = label(project, never_pulled, in_hand, thresholds_in_force(project), late)
+    still_open = tuple(p.batch_id for p in pulled if not p.ended)
+    still_late = tuple(p.batch_id for p in pulled if p.ended and p.takes_later)
+    for p in pulled:
+        if p.ended and not p.status.complete and p.batch_id in turn.open_batches:
+            turn = did(turn, f"waits no longer for batch {p.batch_id}: {p.ended}")
     new = [p for p in pulled if p.revision != turn.batches[p.batch_id]]
     if new:
         turn = did(
             turn, f"pulled labels of {sum(p.status.done for p in new)} images with {sum(p.boxes for p in new)} boxes"
         )
     revisions = {p.batch_id: p.revision for p in pulled}
-    return save_turn(project, having(turn, batches=turn.batches | revisions, open_batches=still_open))
+    hands = {"open_batches": still_open, "late_batches": still_late}
+    return save_turn(project, having(turn, batches=turn.batches | revisions, **hands))
+
+
+def compare_seeding(project: ProjectSettings, turn: Turn, known: Mapping[str, int]) -> Turn:
+    """What pre-annotations change, told when twins have new labels. known: the label revisions before the pull."""
+    if all(revision == known.get(batch) for batch, revision in turn.batches.items() if is_twin(batch)):
+        return turn
+    found = seeding(project, turn)
+    if not found:
+        return turn
+    tell_table("seeding", [seeding_row(one) for one in found], "Recall against labels made with and without seeds")
+    sentence = seeding_sentence(found[0])
+    return save_turn(project, having(did(turn, sentence), seeding=sentence))
 
 
 def freeze_labels(project: ProjectSettings, turn: Turn) -> Turn:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.releases import latest_release
+from tasks.batching import prepared
 from tasks.central import Central, batches_of, results_of
 from tasks.core import allocation as shares
 from tasks.core import layout
@@ -170,7 +171,7 @@ def draw(
     sources = tuple(batch.batch_id for batch in batches)
     chosen = [sample for sample in samples if sample.sample_id in offered]
     batches_drawn = batches_of(f"draw-{made.number:06d}", chosen, central.project, offered, sources)
-    drawn = [central.store_batch(batch) for batch in batches_drawn]
+    drawn = [central.store_batch(batch) for batch in prepared(central, batches_drawn)]
     made = made.model_copy(update={"drawn_from": sources, "batches": tuple(batch.batch_id for batch in drawn)})
     central.bucket.create_record(layout.allocation(made.number), made)
     return made
@@ -215,11 +216,14 @@ def measure_yields(
     now: datetime,
     weeks_back: float | None = None,
 ) -> Measured:
-    """The labelled images of a dataset version that a model saw on a device, with what people corrected in each."""
+    """The labelled images of a dataset version that a model saw on a device, with what people corrected in each.
+
+    Predictions that were accepted in bulk tell nothing: nobody looked for what they lack.
+    """
     entries = [
         entry
         for entry in (central.entries(dataset_version) if dataset_version else [])
-        if entry.sample.model_version != STUB and not is_imported(entry.sample)
+        if entry.sample.model_version != STUB and not is_imported(entry.sample) and entry.label.origin == "human"
     ]
     if weeks_back is not None:
         entries = [entry for entry in entries if now - entry.label.labelled_at <= WEEK * weeks_back]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import (
+    Artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+)
 from prefect.exceptions import PrefectException
 from prefect.logging import get_logger
 
@@ -20,18 +26,38 @@ def artifact_key(*parts: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
-def tell_markdown(key: str, text: str, description: str = "") -> None:
+def tell_markdown(key: str, text: str, description: str = "", *, anew: bool = True) -> None:
+    """anew: also when the newest artifact of that key says the same."""
     try:
-        create_markdown_artifact(text, key=artifact_key(key), description=description or None)
+        if anew or said_last(key) != text:
+            create_markdown_artifact(text, key=artifact_key(key), description=description or None)
     except UNREACHABLE as error:
         get_logger("edgeloop").warning("artifact %s was not stored: %s", key, error)
 
 
-def tell_table(key: str, rows: Sequence[Mapping[str, object]], description: str = "") -> None:
+def tell_table(key: str, rows: Sequence[Mapping[str, object]], description: str = "", *, anew: bool = True) -> None:
+    """anew: also when the newest artifact of that key says the same."""
+    table = [dict(row) for row in rows]
     try:
-        create_table_artifact([dict(row) for row in rows], key=artifact_key(key), description=description or None)
+        if anew or said_last(key) != json.dumps(table):
+            create_table_artifact(table, key=artifact_key(key), description=description or None)
     except UNREACHABLE as error:
         get_logger("edgeloop").warning("artifact %s was not stored: %s", key, error)
+
+
+def tell_progress(key: str, percent: float, description: str = "") -> None:
+    """A bar; only when it has moved since the newest artifact of that key."""
+    try:
+        if said_last(key) != percent:
+            create_progress_artifact(percent, key=artifact_key(key), description=description or None)
+    except UNREACHABLE as error:
+        get_logger("edgeloop").warning("artifact %s was not stored: %s", key, error)
+
+
+def said_last(key: str) -> object:
+    """What the newest artifact of a key holds; None where there is none."""
+    newest = Artifact.get(artifact_key(key))
+    return newest.data if newest else None
 
 
 def picture(path: Path, alt: str) -> str:

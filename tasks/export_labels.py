@@ -10,6 +10,7 @@ from pathlib import Path
 from tasks.adapters.labelling import FilesLabelling, parts_to_label, pre_annotations, write_zip
 from tasks.adapters.labels import FORMATS, LabelFormat, LabelledImage, LabelSet, Part, parts_of
 from tasks.adapters.labels.written import SPLIT_FOLDERS
+from tasks.batching import assignee_of, without_repeats
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import DatasetVersion, Sample
@@ -40,16 +41,18 @@ def export_batch(
     central = Central(project)
     batch = central.batch(batch_id)
     paths, left_out = local_images(central, batch.samples)
-    samples = tuple(sample for sample in batch.samples if sample.sample_id in paths)
+    samples, repeated = without_repeats(central, batch, [s for s in batch.samples if s.sample_id in paths])
+    left_out += repeated
     if not samples:
         raise NotEnoughData(f"batch {batch_id}: none of its {len(batch.samples)} images can be had: nothing to export")
-    readable = batch.model_copy(update={"samples": samples})
+    readable = batch.model_copy(update={"samples": tuple(samples), "assignee": assignee_of(central, batch)})
     offer = FilesLabelling(Path(project.labelling.folder)).remember(readable, pre_annotations(readable, thresholds))
     seeds = {seed.sample_id: seed for seed in offer.seeds}
     seeded = [LabelledImage(sample, seeds[sample.sample_id]) for sample in samples if sample.sample_id in seeds]
-    labels = LabelSet(batch_id, seeded, batch.class_names, batch.class_list_version, seeds=True)
+    blank = [sample for sample in samples if sample.sample_id not in seeds]
+    labels = LabelSet(batch_id, seeded, batch.class_names, batch.class_list_version, seeds=True, blank=blank)
     files = [(f"images/{sample.sample_id}.jpg", paths[sample.sample_id]) for sample in samples]
-    write_zip(to, parts_to_label(batch, labels, formats, len(samples)), files)
+    write_zip(to, parts_to_label(readable, labels, formats, len(samples)), files)
     return Exported(to, len(samples), labels.boxes, len(seeded), tuple(left_out))
 
 

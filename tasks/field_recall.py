@@ -57,12 +57,16 @@ def asked_of(central: Central, batches: Mapping[str, int]) -> Iterable[Asked]:
         if not revision:
             continue  # nobody has begun it
         batch = central.batch(batch_id)
-        if batch.origin == "import":
+        if batch.origin == "import" or batch.purpose != "labels":
             continue
         labels = central.labels(batch, revision)
         for sample in batch.samples:
+            if sample.sample_id in batch.gold:
+                continue  # it is asked of in its own batch
             offered = batch.probability_offered.get(sample.sample_id, 1.0)
-            yield Asked(sample, labels.get(sample.sample_id), batch_id, offered)
+            label = labels.get(sample.sample_id)
+            by_a_person = label if label is not None and label.origin == "human" else None
+            yield Asked(sample, by_a_person, batch_id, offered)
 
 
 def estimates(central: Central, asked: Iterable[Asked], model: str = "") -> list[FieldRecall]:

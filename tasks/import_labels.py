@@ -224,8 +224,13 @@ def store(
 
 
 def is_older(label: Label, held: Label | None) -> bool:
-    """Whether it was made before the label that there is, and says something else: an old zip came in late."""
-    return held is not None and label.labelled_at < held.labelled_at and not says_the_same(label, held)
+    """Whether it was made before the label that there is, and says something else: an old zip came in late.
+
+    A prediction that was accepted in bulk gives way to any person's label.
+    """
+    if held is None or held.origin == "model":
+        return False
+    return label.labelled_at < held.labelled_at and not says_the_same(label, held)
 
 
 def tell_older(label: Label, held: Label, returned: Return) -> None:

@@ -8,6 +8,7 @@ from prefect import task
 from pydantic import BaseModel, Field
 
 from tasks.adapters.bucket import Bucket, decode_lines
+from tasks.batching import prepared
 from tasks.central import Central, batches_of
 from tasks.core import layout
 from tasks.core.entities import Batch, Record, Sample
@@ -53,7 +54,8 @@ def ingest_device(project: ProjectSettings, device: str) -> Ingested:
     unrecorded = {batch: images for batch, images in cursor.unrecorded.items() if batch not in known}
 
     samples, problems, segments = read_segments(central.bucket, device, after=cursor.segments)
-    for batch in make_batches(samples, project, device):
+    made = make_batches(samples, project, device)
+    for batch in made if project.labels_a_week is not None else prepared(central, made):  # else the draw prepares them
         central.store_batch(batch)
         unrecorded[batch.batch_id] = len(batch.samples)
     moved = Cursor(segments=segments, unrecorded=unrecorded)

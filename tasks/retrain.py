@@ -21,6 +21,7 @@ from tasks.central import Central, of_split
 from tasks.core import layout
 from tasks.core.entities import STUB, DatasetEntry, DatasetVersion, ModelVersion
 from tasks.core.errors import DataError, NotEnoughData, ObjectMissing
+from tasks.core.people.accepting import kept_for_training
 from tasks.core.settings import ProjectSettings
 from tasks.core.splits import (
     LabelledSample,
@@ -43,7 +44,10 @@ def build_dataset(project: ProjectSettings, revisions: Mapping[str, int], previo
         item for batch, revision in revisions.items() if revision for item in read_labelled(central, batch, revision)
     ]
     before = central.entries(previous) if previous else []
+    labelled, accepted_in_vain = kept_for_training(labelled)
     entries, left_out = build_entries(labelled, before)
+    # A copy of a photograph, or an image of an earlier test edition, may turn out to measure only here.
+    entries = [entry for entry in entries if entry.label.origin == "human" or entry.split in ("train", "excluded")]
     digest = fingerprint(entries)
     version = dataset_version_of(digest)
     if version != previous:
@@ -57,9 +61,10 @@ def build_dataset(project: ProjectSettings, revisions: Mapping[str, int], previo
         counts=dict(Counter(entry.split for entry in entries)),
         boxes=count_boxes(entries),
         batches={batch: revision for batch, revision in revisions.items() if revision},
+        by_model=sum(entry.label.origin == "model" and entry.split == "train" for entry in entries),
         test_edition=newest_edition(entries),
         test_is_random=is_random_edition(entries),
-        excluded=left_out,
+        excluded=left_out | accepted_in_vain,
         previous=previous,
     )
     if not central.bucket.exists(layout.dataset(version)):
@@ -68,8 +73,14 @@ def build_dataset(project: ProjectSettings, revisions: Mapping[str, int], previo
 
 
 def read_labelled(central: Central, batch_id: str, revision: int) -> list[LabelledSample]:
-    """The labelled samples of one revision of a batch."""
+    """The labelled samples of one revision of a batch, as far as they may train or measure a model.
+
+    Trial and twin batches measure people, and so do gold samples: their labels are in the dataset once, from where
+    somebody vouched for them.
+    """
     batch = central.batch(batch_id)
+    if batch.purpose != "labels":
+        return []
     samples = {sample.sample_id: sample for sample in batch.samples}
     return [
         LabelledSample(
@@ -83,6 +94,7 @@ def read_labelled(central: Central, batch_id: str, revision: int) -> list[Labell
             probability_offered=batch.probability_offered.get(label.sample_id, 1.0),
         )
         for label in central.labels(batch, revision).values()
+        if label.sample_id not in batch.gold
     ]
 
 

@@ -21,16 +21,15 @@ from tasks.central import Central, EvaluatedImages, detect_again, of_split, resu
 from tasks.core import bands, layout, suggestion
 from tasks.core.bands import misses_by_image, threshold_column
 from tasks.core.entities import (
+    Approval,
     DatasetEntry,
     DatasetVersion,
     Evaluation,
-    Record,
     Sample,
     Suggestion,
     TrafficRecord,
-    UtcTime,
 )
-from tasks.core.errors import ObjectMissing, RecordInvalid, SettingsError
+from tasks.core.errors import ObjectConflict, ObjectMissing, RecordInvalid, SettingsError
 from tasks.core.explain import traffic_of_line
 from tasks.core.matching import match
 from tasks.core.settings import CloseToThreshold, ProjectSettings, SamplingSettings, validated
@@ -38,18 +37,11 @@ from tasks.core.settings.project import DEFAULT_STRATEGY, SuggestedStrategy
 from tasks.core.suggestion.evidence import MAX_TRAFFIC_RECORDS
 from tasks.core.suggestion.track_record import ScoredFigure, scored_figures
 from tasks.retries import may_pass
+from tasks.turn import newest_turn
 
 FRAME_KEY = b'"frame"'  # what a line of `edgeloop explain` has and a record of the traffic log has not
 STRATEGIES: tuple[str, ...] = get_args(SuggestedStrategy)
 ENOUGH_TRAFFIC = 200  # logged frames of the live model; with fewer, labelled images stand in as unlabelled ones
-
-
-class Approval(Record):
-    """A person's word that suggested settings may go out."""
-
-    suggestion: str
-    approved_by: str
-    approved_at: UtcTime
 
 
 @task(task_run_name="suggest for {model_version}", retries=2, retry_delay_seconds=[1, 10], retry_condition_fn=may_pass)
@@ -251,11 +243,26 @@ def traffic_from_file(path: Path, model_version: str) -> list[TrafficRecord]:
 
 
 def approve(project: ProjectSettings, suggestion_id: str, by: str) -> Approval:
-    """Let a suggestion go out with the next turn."""
-    bucket = Central(project).bucket
-    bucket.read_record(layout.suggestion(suggestion_id), Suggestion)  # it must exist
+    """Let a suggestion go out with the next turn. Raises SettingsError for one that cannot, or that was let already."""
+    bucket, turn = Central(project).bucket, newest_turn(project)
+    made = bucket.read_record(layout.suggestion(suggestion_id), Suggestion)
+    if turn is not None and made.model_version != turn.live_model:
+        raise SettingsError(
+            f"suggestion {suggestion_id} was made for model {made.model_version}, and {turn.live_model} is live now: "
+            f"wait for the next suggestion"
+        )
+    if turn is not None and turn.suggestion != suggestion_id:
+        raise SettingsError(
+            f"suggestion {suggestion_id} is not the newest one: look at {turn.suggestion or 'the next one'}"
+        )
     approval = Approval(suggestion=suggestion_id, approved_by=by, approved_at=datetime.now(timezone.utc))
-    bucket.write_record(layout.approval(suggestion_id), approval)
+    try:
+        bucket.create_record(layout.approval(suggestion_id), approval)
+    except ObjectConflict:
+        first = bucket.read_record(layout.approval(suggestion_id), Approval)
+        raise SettingsError(
+            f"suggestion {suggestion_id} was approved by {first.approved_by} already: the next turn releases it"
+        ) from None
     return approval
 
 

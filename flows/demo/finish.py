@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from flows.demo.play import Player
-from flows.demo.state import DemoArguments, DemoState
+from flows.demo.state import PROJECT_FILE, DemoArguments, DemoState
 from flows.demo.story import tell
 from flows.demo.world import QUICK_YARD_DAY, YARD_DAY, World, photographs, quickened, yard
 from tasks.adapters.report import loop_page, loop_summary
@@ -20,6 +20,7 @@ def play_and_tell(folder: Path, state: DemoState, started: float) -> None:
     """The demo, its page, and its summary in the terminal."""
     console = Console()
     world = world_of(folder, state.arguments)
+    (folder / PROJECT_FILE).write_text(world.project.model_dump_json(indent=1))
     console.print(f"[bold]{world.title}[/bold], seed {state.arguments.seed}")
     for fact in world.facts:
         console.print(f"  {fact}", highlight=False, markup=False)

@@ -15,6 +15,7 @@ from tasks.core.errors import AlreadyRunning, SettingsError
 from tasks.core.settings.project import DEFAULT_STRATEGY, SuggestedStrategy
 
 STATE_FILE = "demo.json"
+PROJECT_FILE = "project.json"  # the demo's project, for the pages and for other commands
 LOCK_FILE = ".lock"
 
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from flows.demo.servers import LOOPBACK, ServerDown, is_free, prefect_server, stop
+from flows.demo.state import PROJECT_FILE
 from tasks.adapters.review import app_url, launch_command
 from tasks.core.errors import SettingsError
 
@@ -21,7 +22,9 @@ def serve(folder: Path, *, prefect_port: int, fiftyone_port: int) -> None:
             raise SettingsError(f"port {port} of {LOOPBACK} is taken: stop what uses it, or choose another port")
     for number in (signal.SIGINT, signal.SIGTERM):  # so that both servers are ended then too
         signal.signal(number, signal.default_int_handler)
-    command, environment = launch_command((folder / "work" / "fiftyone").resolve(), fiftyone_port)
+    project = folder / PROJECT_FILE
+    review = (folder / "work" / "fiftyone").resolve()
+    command, environment = launch_command(review, fiftyone_port, project if project.exists() else None)
     with prefect_server(folder, prefect_port) as address, (folder / "fiftyone.log").open("ab") as log:
         app = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:

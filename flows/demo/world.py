@@ -230,7 +230,12 @@ def project_in(
             traffic_log_rate=1.0,
             seed=seed,
         ),
-        labelling=LabellingSettings(folder=str((folder / "labelling").absolute())),
+        labelling=LabellingSettings(
+            folder=str((folder / "labelling").absolute()),
+            late_days=0,
+            near_duplicates=False,  # a yard of still cameras, in which every image is one of the day's
+            twice_share=0.0,  # the annotator is simulated: it would only show what it was set to
+        ),
         training=training,
         gate=GateSettings(minimum_ap50=0.2),
         seed=seed,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.labels.dataset import MAX_IMAGE_BYTES, image_size
 from tasks.core import layout
+from tasks.core.duplicates import difference_hash
 from tasks.core.entities import Sample
 from tasks.core.errors import ImageUnreadable
 
@@ -53,6 +54,19 @@ class ImageCache:
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def picture_hash(path: Path) -> NDArray[np.uint8]:
+    """(32,) uint8: the 256-bit difference hash of an image file, whose large ones are decoded at an eighth.
+
+    Raises ImageUnreadable for what cannot be decoded.
+    """
+    width, height = image_size(path)
+    large = min(width, height) >= 8 * 2 * 17
+    grey = cv2.imread(str(path), cv2.IMREAD_REDUCED_GRAYSCALE_8 if large else cv2.IMREAD_GRAYSCALE)
+    if grey is None:
+        raise ImageUnreadable(f"{path}: cannot be decoded: it is left out")
+    return difference_hash(np.asarray(cv2.resize(grey, (17, 16), interpolation=cv2.INTER_AREA), np.uint8))
 
 
 def as_jpeg(path: Path, width: int, height: int) -> bytes:

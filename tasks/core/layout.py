@@ -10,7 +10,13 @@
       tuf/timestamp.json                                     signed TUF metadata: this one is mutable,
       tuf/{n}.root.json, {n}.targets.json, {n}.snapshot.json these are created conditionally
       batches/{batch}/batch.json, labels/{revision:06d}.json
+      batches/{batch}/given/{n:06d}.json                     what people began with in the FiftyOne App
       batches/{batch}/offered.json, done.json, close.json, final.json, told/{what}.json   created once each
+      batches/{batch}/decision.json                          of a trial batch: accepted or rejected, created once
+      batches/{batch}/assigned.json                          who is asked to label it: this one is mutable
+      batches/{batch}/accepted/{revision:06d}.json           predictions that were accepted in bulk
+      gold/{number:06d}.json                                 labels that somebody vouched for
+      requests/{number:06d}.json                             batches that somebody asked people to label
       datasets/{dataset_version}/dataset.json, manifest.parquet
       models/{model_version}/model.onnx, weights.pt, model.json
       evaluations/{evaluation}/evaluation.json, matches.parquet, report.html, *.png
@@ -102,6 +108,11 @@ def batch_done(batch_id: str) -> str:
     return f"batches/{name(batch_id, 'batch')}/done.json"
 
 
+def batch_given(batch_id: str, number: int) -> str:
+    """Images that people were given in the FiftyOne App, with the boxes that they began with."""
+    return f"batches/{name(batch_id, 'batch')}/given/{number:06d}.json"
+
+
 def batch_offered(batch_id: str) -> str:
     """When people got it first."""
     return f"batches/{name(batch_id, 'batch')}/offered.json"
@@ -115,6 +126,27 @@ def batch_closed(batch_id: str, final: bool = False) -> str:
 def batch_told(batch_id: str, what: str) -> str:
     """That an event of this batch has arrived. `what` is its name within the batch."""
     return f"batches/{name(batch_id, 'batch')}/told/{name(what, 'event')}.json"
+
+
+def trial_decision(batch_id: str) -> str:
+    return f"batches/{name(batch_id, 'batch')}/decision.json"
+
+
+def assignment(batch_id: str) -> str:
+    return f"batches/{name(batch_id, 'batch')}/assigned.json"
+
+
+def accepted_predictions(batch_id: str, revision: int) -> str:
+    """Which images of a label revision were accepted in bulk with it, and by whom."""
+    return f"batches/{name(batch_id, 'batch')}/accepted/{revision:06d}.json"
+
+
+def gold(number: int) -> str:
+    return f"gold/{number:06d}.json"
+
+
+def request(number: int) -> str:
+    return f"requests/{number:06d}.json"
 
 
 def dataset(dataset_version: str) -> str:

@@ -23,7 +23,6 @@ from tasks.adapters.labelling.labelstudio import (
 from tasks.adapters.labelling.labelstudio_client import LabelStudio, LabelStudioDown, checked_url
 from tasks.adapters.labelling.labelstudio_interface import (
     REASON,
-    SKIP_REASONS,
     colour,
     labelling_interface,
     reason_in,
@@ -34,6 +33,7 @@ from tasks.core.errors import LabellingUnavailable, SettingsError
 from tests.tasks.stages import NOON, a_sample, box, label
 
 CLASSES = ("car", "truck")
+SKIP_REASONS = ("too dark", 'a "b" & <c>')
 PEOPLE = {3: "ann@yard.example"}
 
 
@@ -167,7 +167,7 @@ def test_no_box_is_a_label_and_a_skip_has_its_reason():
         assert (skipped.status, skipped.boxes, skipped.reason, lines) == ("skipped", (), wanted, [])
     both, lines = taken(sample, annotation_of([reason, *drawn]))
     assert both is None
-    assert "task 7, ann@yard.example: chose 'not sure what it is' and drew boxes: press Skip" in lines[0]
+    assert "task 7, ann@yard.example: chose 'a \"b\" & <c>' and drew boxes: press Skip" in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_a_box_that_leans_out_is_clipped_and_one_without_area_is_dropped_alone()
 def test_the_interface_names_every_class_in_a_colour_and_with_a_key_of_its_own():
     """As many labels as classes, in their order, no colour or key twice; names with any characters stay as they are."""
     names = ('a "b" <c> & d', "größe", *(f"class {n}" for n in range(60)))
-    view = ElementTree.fromstring(labelling_interface(names))
+    view = ElementTree.fromstring(labelling_interface(names, SKIP_REASONS))
     labels = view.findall("./RectangleLabels/Label")
     assert tuple(found.get("value") for found in labels) == names
     assert len({found.get("background") for found in labels}) == len(names)
@@ -224,7 +224,7 @@ def test_the_interface_names_every_class_in_a_colour_and_with_a_key_of_its_own()
 def test_a_class_name_that_would_not_come_back_is_refused(name):
     """Label Studio reads a dollar as a variable and trims spaces: better a line now than labels of no class later."""
     with pytest.raises(SettingsError, match="Label Studio does not keep it as it is"):
-        labelling_interface(["car", name])
+        labelling_interface(["car", name], ())
 
 
 def test_a_reason_that_is_none_is_no_reason():

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.benchmarks import machine, results
 from tests.benchmarks.tables import Table
 
-NAMES = ("edge", "growth", "sampler", "matching", "drift", "bucket_outbox")
+NAMES = ("edge", "growth", "sampler", "matching", "drift", "labels", "bucket_outbox")
 DEMO, YIELD, RETRAIN = "demo", "yield", "retrain"  # an hour, minutes, hours; only when they are asked for
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 RESULTS = Path(__file__).with_name("RESULTS.md")

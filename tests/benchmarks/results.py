@@ -11,7 +11,7 @@ HEAD = """# Results
 What `make bench` printed: `python -m tests.benchmarks --write` writes this file. Every section says where and when it
 was measured, and how much of the machine others took meanwhile.
 """
-ORDER = ("edge", "growth", "sampler", "matching", "yield", "retrain", "drift", "bucket_outbox", "demo")
+ORDER = ("edge", "growth", "sampler", "matching", "yield", "retrain", "drift", "labels", "bucket_outbox", "demo")
 
 
 def write(path: Path, name: str, where: str, tables: Sequence[Table]) -> None:

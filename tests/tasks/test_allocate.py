@@ -24,7 +24,8 @@ UNSURE = (seen("car", 0.9), seen("car", 0.25, (40.0, 20.0, 60.0, 40.0)))
 
 @pytest.fixture
 def project(tmp_path):
-    return a_project(tmp_path, labels_a_week=20, labelling={"folder": str(tmp_path / "labelling"), "max_images": 15})
+    labelling = {"folder": str(tmp_path / "labelling"), "max_images": 15, "twice_share": 0}
+    return a_project(tmp_path, labels_a_week=20, labelling=labelling)
 
 
 def release(project, number=1, thresholds=None, persist=True):

@@ -33,7 +33,7 @@ from tasks.core.errors import LabelsInvalid, SettingsError
 OFFER = ".offer.json"
 ALONE = (".zip", ".json")  # files of many images: each has a time of its own
 FUTURE = "times in the future"
-INSTRUCTIONS = """# {batch}
+INSTRUCTIONS = """# {batch}{asked}
 
 {images} images in `images/`. Draw a box around every object of these classes, as tightly as you can: {classes}.
 
@@ -73,6 +73,7 @@ class FilesLabelling:
                 write_whole(target / "pre_annotations.json", pre_annotations_bytes(batch, offer.seeds))
             text = INSTRUCTIONS.format(
                 batch=batch.batch_id,
+                asked=f", for {batch.assignee}" if batch.assignee else "",
                 images=len(offer.images),
                 classes=", ".join(batch.class_names),
                 seeded=len(offer.seeds),

@@ -51,13 +51,16 @@ class GivenTask:
 class LabelStudioLabelling:
     """Batches as projects of a Label Studio server.
 
-    bucket: where the images are. annotations: how many people label each image.
+    bucket: where the images are. annotations: how many people label each image. skip_reasons: to choose from.
     """
 
-    def __init__(self, server: LabelStudio, bucket: Bucket, *, annotations: int = 1) -> None:
+    def __init__(
+        self, server: LabelStudio, bucket: Bucket, *, annotations: int = 1, skip_reasons: Sequence[str] = ()
+    ) -> None:
         self._server = server
         self._bucket = bucket
         self._annotations = annotations
+        self._skip_reasons = tuple(skip_reasons)
         self._problems: dict[str, list[str]] = {}
 
     @classmethod
@@ -65,7 +68,8 @@ class LabelStudioLabelling:
         """As the project's settings say. Raises SettingsError where there is no token."""
         settings = project.labelling
         server = LabelStudio(settings.labelstudio_url, access_token(Path(settings.labelstudio_token_file)))
-        return cls(server, Bucket(project.bucket, project.project), annotations=settings.annotations)
+        bucket = Bucket(project.bucket, project.project)
+        return cls(server, bucket, annotations=settings.annotations, skip_reasons=settings.skip_reasons)
 
     def where(self, batch_id: str) -> str:
         """The page of the batch's project; the list of projects where there is none."""
@@ -157,7 +161,7 @@ class LabelStudioLabelling:
             {
                 "title": title_of(batch.batch_id),
                 "description": f"{self._mark(batch.batch_id)}{asked}",
-                "label_config": labelling_interface(batch.class_names),
+                "label_config": labelling_interface(batch.class_names, self._skip_reasons),
                 "expert_instruction": instructions(batch.class_names),
                 "maximum_annotations": self._annotations,
                 "skip_queue": "IGNORE_SKIPPED",  # a skip is an answer; the image does not come to others for it

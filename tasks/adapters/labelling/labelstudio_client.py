@@ -6,6 +6,7 @@ once. Only calls that change nothing are repeated after an outage: what a lost a
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -45,6 +46,8 @@ class LabelStudio:
             timeout=httpx.Timeout(timeout, connect=_CONNECT_SECONDS),
             trust_env=not is_loopback(self.url),  # a proxy of the environment does not reach this machine's own ports
         )
+
+        weakref.finalize(self, self._http.close)  # with whoever used it: tasks end without a word
 
     def __repr__(self) -> str:
         return f"LabelStudio({self.url!r})"

@@ -12,15 +12,14 @@ from tasks.core.errors import SettingsError
 
 IMAGE = "image"  # the key of a task's data
 REASON = "reason"  # name of the choice of why an image is skipped
-SKIP_REASONS = ("cannot be seen well enough", "not sure what it is", "should not be shown to anybody", "something else")
 HOTKEYS = "1234567890qwetasdfgzxcvbyiopjklnm"  # in the order in which Label Studio gives them out itself
 _GOLDEN = 0.618033988749895  # turns: neighbours in a list of hues of this step are far apart, however many there are
 
 
-def labelling_interface(class_names: Sequence[str]) -> str:
-    """Label Studio's labelling configuration (XML) for boxes of these classes.
+def labelling_interface(class_names: Sequence[str], skip_reasons: Sequence[str]) -> str:
+    """Label Studio's labelling configuration (XML) for boxes of these classes, and reasons to skip an image.
 
-    Raises SettingsError for a class name that Label Studio would take for something else.
+    Raises SettingsError for a name that Label Studio would take for something else.
     """
     view = ElementTree.Element("View")
     boxes = ElementTree.SubElement(
@@ -28,23 +27,30 @@ def labelling_interface(class_names: Sequence[str]) -> str:
     )
     for number, name in enumerate(class_names):
         hotkey = {"hotkey": HOTKEYS[number]} if number < len(HOTKEYS) else {}
-        label = {"value": checked_class(name), "background": colour(number), **hotkey}
+        label = {"value": checked_name(name, "class"), "background": colour(number), **hotkey}
         ElementTree.SubElement(boxes, "Label", label)
+    if skip_reasons:
+        add_reasons(view, skip_reasons)
+    image = {"name": TO_NAME, "value": f"${IMAGE}", "zoom": "true", "zoomControl": "true"}
+    ElementTree.SubElement(view, "Image", image, defaultZoom="auto")  # its "fit" cuts 2% off at every edge
+    return ElementTree.tostring(view, encoding="unicode")
+
+
+def add_reasons(view: ElementTree.Element, skip_reasons: Sequence[str]) -> None:
+    """The choice of why an image is skipped."""
     ElementTree.SubElement(view, "Header", value="Cannot be labelled? Choose why, and press Skip:", size="6")
     choices = ElementTree.SubElement(
         view, "Choices", name=REASON, toName=TO_NAME, choice="single-radio", showInline="true"
     )
-    for reason in SKIP_REASONS:
-        ElementTree.SubElement(choices, "Choice", value=reason)
-    ElementTree.SubElement(view, "Image", name=TO_NAME, value=f"${IMAGE}", zoom="true", zoomControl="true")
-    return ElementTree.tostring(view, encoding="unicode")
+    for reason in skip_reasons:
+        ElementTree.SubElement(choices, "Choice", value=checked_name(reason, "skip reason"))
 
 
-def checked_class(name: str) -> str:
-    """A class name that comes back from Label Studio as it went there."""
+def checked_name(name: str, what: str) -> str:
+    """A name that comes back from Label Studio as it went there."""
     if name.startswith("$") or name != " ".join(name.split()):
         raise SettingsError(
-            f"class {name!r}: Label Studio does not keep it as it is: leave out a $ at its beginning, spaces around "
+            f"{what} {name!r}: Label Studio does not keep it as it is: leave out a $ at its beginning, spaces around "
             f"it and doubled ones"
         )
     return name

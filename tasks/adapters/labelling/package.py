@@ -23,7 +23,7 @@ from tasks.core.entities import Batch
 from tasks.core.errors import SettingsError
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a zip can say: files have none of their own here
-INSTRUCTIONS = """# {batch}
+INSTRUCTIONS = """# {batch}{asked}
 
 {images} images in `images/`. Draw a box around every object of these classes, as tightly as you can: {classes}.
 
@@ -82,6 +82,7 @@ def parts_to_label(batch: Batch, seeds: LabelSet, formats: Sequence[LabelFormat]
     """What goes out beside the images."""
     text = INSTRUCTIONS.format(
         batch=batch.batch_id,
+        asked=f", for {batch.assignee}" if batch.assignee else "",
         images=images,
         classes=", ".join(batch.class_names),
         seeded=len(seeds.images),

@@ -46,8 +46,11 @@ def pre_annotation(sample: Sample, class_names: Sequence[str], thresholds: Thres
 
 
 def with_corrections(label: Label, seed: Label | None) -> Label:
-    """The label with what we know better than its file: was it seeded, and how much of the seed was corrected."""
-    if seed is None:
-        return label.model_copy(update={"seeded": False, "corrections": 0})
-    corrections = count_corrections(seed.boxes, label.boxes) if label.status == "done" else 0
-    return label.model_copy(update={"seeded": True, "corrections": corrections})
+    """The label with what we know better than its file: was it seeded, and how much of the seed was corrected.
+
+    What comes from where people label is a person's, whatever its file says: only the loop itself accepts predictions.
+    """
+    known = {"origin": "human", "seeded": seed is not None, "corrections": 0}
+    if seed is not None and label.status == "done":
+        known["corrections"] = count_corrections(seed.boxes, label.boxes)
+    return label.model_copy(update=known)

@@ -10,6 +10,7 @@ the image is skipped, for training on it would teach that nothing is there. Only
 from __future__ import annotations
 
 import math
+import os
 import struct
 import warnings
 from collections import Counter
@@ -188,7 +189,8 @@ def read_capped(path: Path, cap: int) -> bytes:
     """A file's content; LabelsInvalid when it is larger than `cap` bytes or cannot be read."""
     try:
         with path.open("rb") as file:
-            data = file.read(cap + 1)
+            length = os.fstat(file.fileno()).st_size
+            data = file.read(min(length, cap) + 1)  # as much as is asked for is allocated at once
     except OSError as error:
         raise LabelsInvalid(f"{path.name}: cannot be read: {error.strerror}") from None
     if len(data) > cap:

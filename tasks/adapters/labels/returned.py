@@ -222,13 +222,13 @@ class _Reader:
         return parse_yolo(read_text(path), where, sample.width, sample.height, names, self.problems)
 
     def _names_for(self, folder: Path) -> tuple[str, ...]:
-        """The class list of YOLO files: the nearest one above them, else the batch's own."""
+        """The class list of YOLO files: the nearest one above them, else the batch's own and what came after it."""
         if folder not in self._names:
             names_file = find_names(folder)
             if names_file is not None:
                 self._names[folder] = names_of(names_file)
             elif folder == self._root:
-                self._names[folder] = checked_class_names(tuple(self._classes.names), "names")
+                self._names[folder] = checked_class_names((*self._classes.names, *self._classes.later), "names")
             else:
                 self._names[folder] = self._names_for(folder.parent)
         return self._names[folder]
@@ -305,7 +305,7 @@ def _is_as_sent(one: _Found, seeds: Mapping[str, Label] | None) -> bool:
 def _agreed(sample_id: str, spoken: Sequence[_Found], problems: Problems) -> Label | None:
     """The label that all places agree on, in the words of the most precise format."""
     first = min(spoken, key=lambda one: _PRECISION.index(one.form))
-    other = next((one for one in spoken if not _agree(first.label, one.label)), None)
+    other = next((one for one in spoken if one is not first and not _agree(first.label, one.label)), None)
     if other is None:
         return first.label
     problems.add(TWICE, f"{first.where}: {sample_id}", f"{other.where} says something else: keep one")

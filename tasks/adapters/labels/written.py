@@ -49,7 +49,8 @@ class LabelledImage:
 class LabelSet:
     """Labelled images with their class list. name: of what they are, a batch or a dataset version.
 
-    seeds: the labels are what people begin with, not what anybody said; who and when are then left out.
+    seeds: the labels are what people begin with, not what anybody said; who and when are then left out. blank: images
+    that come without any; only Label Studio, which labels what is in its file, hears of them.
     """
 
     name: str
@@ -57,6 +58,7 @@ class LabelSet:
     class_names: Sequence[str]
     class_list_version: int = 1
     seeds: bool = False
+    blank: Sequence[Sample] = ()
 
     @property
     def boxes(self) -> int:
@@ -114,8 +116,7 @@ def _yolo(labels: LabelSet) -> Iterator[Part]:
 def _voc(labels: LabelSet) -> Iterator[Part]:
     for one in labels.images:
         if one.label.status == "done":
-            name = f"{one.sample.sample_id}.jpg"
-            content = voc_bytes(name, one.sample.width, one.sample.height, one.label.boxes)
+            content = voc_bytes(one.image.removeprefix("images/"), one.sample.width, one.sample.height, one.label.boxes)
             yield f"Annotations/{one.sample.sample_id}.xml", [content]
     for split in labels.splits:
         if split:
@@ -130,16 +131,17 @@ def _labelstudio(labels: LabelSet) -> Iterator[Part]:
 
 
 def _tasks(labels: LabelSet) -> Iterator[bytes]:
+    said = "seed" if labels.seeds else "label"
+    every: list[tuple[Sample, str, dict[str, Label]]] = [
+        *((one.sample, one.image, {said: one.label}) for one in labels.images),
+        *((sample, f"images/{sample.sample_id}.jpg", {}) for sample in labels.blank),
+    ]
     yield b"[\n"
     yield from _lines(
-        task_of(n, one.sample, f"{LOCAL_FILES}{labels.name}/{one.image}", **{_said(labels): one.label})
-        for n, one in enumerate(labels.images, start=1)
+        task_of(n, sample, f"{LOCAL_FILES}{labels.name}/{image}", **label)
+        for n, (sample, image, label) in enumerate(every, start=1)
     )
     yield b"]\n"
-
-
-def _said(labels: LabelSet) -> str:
-    return "seed" if labels.seeds else "label"
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> Iterator[bytes]:

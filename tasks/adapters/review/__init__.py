@@ -4,12 +4,12 @@
     sync_dataset(name, items, class_names)         samples, predictions and labels; only what changed is written
     write_evaluation(name, eval_key, ...)          the matching's outcome on every box
     save_views(name, eval_key=..., rules=...)      links that a reviewer opens
-    launch_command(folder), app_url(name, slug)    the App, on loopback
+    launch_command(folder, port, project), app_url(name, slug)    the App, on loopback, with our plugin
 
 The database is a view of the bucket: deleted, the same calls rebuild it.
 """
 
-from tasks.adapters.review.app import DEFAULT_PORT, app_url, launch_command
+from tasks.adapters.review.app import DEFAULT_PORT, PROJECT_VARIABLE, app_url, bring_plugin, launch_command
 from tasks.adapters.review.dataset import ReviewItem, SyncCounts, remove_samples, sync_dataset
 from tasks.adapters.review.evaluation import remove_evaluations, write_evaluation
 from tasks.adapters.review.mongod import check_that_it_answers, ensure_database, find_mongod, stop_database
@@ -17,10 +17,12 @@ from tasks.adapters.review.views import SavedView, save_views
 
 __all__ = [
     "DEFAULT_PORT",
+    "PROJECT_VARIABLE",
     "ReviewItem",
     "SavedView",
     "SyncCounts",
     "app_url",
+    "bring_plugin",
     "check_that_it_answers",
     "ensure_database",
     "find_mongod",

@@ -21,6 +21,7 @@ from tasks.core.errors import ReviewUnavailable
 
 LOOPBACK = "127.0.0.1"
 URI_VARIABLE = "FIFTYONE_DATABASE_URI"
+PLUGINS_VARIABLE = "FIFTYONE_PLUGINS_DIR"
 FOLDER_VARIABLE = "EDGELOOP_REVIEW_FOLDER"  # set beside the URI when the URI is that of a server of ours
 ANSWER_MILLISECONDS = 2000  # a server on loopback that takes longer is not there
 SELECTION_MILLISECONDS = 3000
@@ -82,7 +83,7 @@ def review_environment(folder: Path, uri: str) -> dict[str, str]:
         "FIFTYONE_DEFAULT_DATASET_DIR": str(folder / "datasets"),
         "FIFTYONE_DATASET_ZOO_DIR": str(folder / "datasets"),
         "FIFTYONE_MODEL_ZOO_DIR": str(folder / "models"),
-        "FIFTYONE_PLUGINS_DIR": os.environ.get("FIFTYONE_PLUGINS_DIR", str(folder / "plugins")),
+        PLUGINS_VARIABLE: os.environ.get(PLUGINS_VARIABLE, str(folder / "plugins")),
         "FIFTYONE_CONFIG_PATH": str(folder / "config.json"),
         "FIFTYONE_APP_CONFIG_PATH": str(folder / "app_config.json"),
         "MPLCONFIGDIR": os.environ.get("MPLCONFIGDIR", str(folder / "matplotlib")),  # FiftyOne imports it
@@ -197,7 +198,8 @@ def check_that_it_answers(uri: str) -> None:
 
 def uri_of(port: int) -> str:
     # FiftyOne looks for its database once more as the process ends; without the bound a stopped one holds it for 30 s
-    return f"mongodb://{LOOPBACK}:{port}/?serverSelectionTimeoutMS={SELECTION_MILLISECONDS}"
+    # and with the journal, what the App has said is saved survives a kill of the server, too
+    return f"mongodb://{LOOPBACK}:{port}/?serverSelectionTimeoutMS={SELECTION_MILLISECONDS}&journal=true"
 
 
 def port_file(folder: Path) -> Path:

@@ -37,6 +37,7 @@ from tasks.core.entities.drift import (
 )
 from tasks.core.entities.evaluations import (
     Alternative,
+    Approval,
     Band,
     ClassEvaluation,
     Estimate,
@@ -65,6 +66,13 @@ from tasks.core.entities.models import (
     Tolerance,
     Verdict,
 )
+from tasks.core.entities.people import (
+    AcceptedPredictions,
+    Assignment,
+    Gold,
+    GoldLabel,
+    TrialDecision,
+)
 from tasks.core.entities.samples import (
     Alert,
     DeviceStatus,
@@ -81,10 +89,13 @@ from tasks.core.entities.turns import (
 __all__ = [
     "OBJECT_DETECTION",
     "STUB",
+    "AcceptedPredictions",
     "Alert",
     "Allocation",
     "AllocationCell",
     "Alternative",
+    "Approval",
+    "Assignment",
     "Band",
     "Batch",
     "CameraDrift",
@@ -101,6 +112,8 @@ __all__ = [
     "FigureDrift",
     "Forecast",
     "Frame",
+    "Gold",
+    "GoldLabel",
     "Interval",
     "Label",
     "LabelBox",
@@ -119,6 +132,7 @@ __all__ = [
     "ThresholdsBy",
     "Tolerance",
     "TrafficRecord",
+    "TrialDecision",
     "Turn",
     "UtcTime",
     "Verdict",

@@ -197,3 +197,11 @@ class Suggestion(Record):
     def way(self) -> str:
         """How images are chosen, in words."""
         return WAYS[self.chooses_by]
+
+
+class Approval(Record):
+    """A person's word that suggested settings may go out."""
+
+    suggestion: str
+    approved_by: str
+    approved_at: UtcTime

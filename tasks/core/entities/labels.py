@@ -36,6 +36,9 @@ class Batch(Record):
     )
     after: str = Field("", description="the trial batch that must be accepted before this one is offered")
     assignee: str = Field("", description="who is asked to label it; empty: whoever comes")
+    priority: float = Field(
+        0.0, ge=0, description="expected misses for each box to draw, by the model that was live; best offered first"
+    )
 
 
 class LabelBox(Record):
@@ -93,6 +96,7 @@ class DatasetVersion(Record):
     counts: dict[str, int] = Field(description="images by split")
     boxes: dict[str, int] = Field(description="boxes by split")
     batches: dict[str, int] = Field(description="batch id -> label revision")
+    by_model: int = Field(0, description="training images whose label is a prediction that was accepted in bulk")
     test_edition: int = 0
     test_is_random: bool = Field(True, description="False for an imported test split: a legacy edition")
     excluded: dict[str, int] = Field({}, description="images left out of training, by reason")

@@ -21,6 +21,12 @@ class Turn(Record):
     ingested: dict[str, int] = Field({}, description="new samples by device")
     batches: dict[str, int] = Field({}, description="every batch -> its newest label revision; 0: none yet")
     open_batches: tuple[str, ...] = Field((), description="batches that people have not finished")
+    late_batches: tuple[str, ...] = Field(
+        (), description="batches that nobody waits for any more and whose later labels are still taken in"
+    )
+    held_batches: tuple[str, ...] = Field(
+        (), description="batches that are not offered yet: behind a trial, or twins of images that are not labelled yet"
+    )
     waiting_batches: tuple[str, ...] = Field(
         (), description="batches of devices whose samples wait for the week's draw, where labels_a_week is set"
     )
@@ -46,5 +52,6 @@ class Turn(Record):
     forecast_scores: dict[str, dict[str, float]] = Field(
         {}, description="suggestion -> what came true of its forecast, by name"
     )
+    seeding: str = Field("", description="what pre-annotations change, by the images labelled both ways; a sentence")
     done: tuple[str, ...] = Field((), description="sentences: what this turn did")
     waits_for: tuple[str, ...] = Field((), description="sentences: what the loop needs to go on")

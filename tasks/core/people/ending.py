@@ -94,15 +94,16 @@ def expected_end(answers: Sequence[datetime], left: int, now: datetime, rng: np.
 
     answers: times of the answers so far, none after `now`. The pace is the number of answers in the last whole days, at
     most seven, counted back from `now`. How much days differ is their dispersion, the variance over the mean of a day
-    (quasi-Poisson; McCullagh and Nelder 1989, 6.2), itself known from few days, so that it is drawn with its chi-square;
-    the rate is then gamma distributed around what was seen, and the time that the rest takes is gamma distributed at
-    that rate, as that of a Poisson process is.
+    (quasi-Poisson; McCullagh and Nelder 1989, 6.2), itself known from few days, so that it is drawn with its
+    chi-square; the rate is then gamma distributed around what was seen, and the time that the rest takes is gamma
+    distributed at that rate, as that of a Poisson process is.
     """
     counts = whole_days(answers, now)
     if left <= 0 or len(counts) < LEAST or not counts.sum():
         return None
     dispersion = counts.var(ddof=1) / counts.mean()
-    spread = np.maximum(1.0, dispersion * (len(counts) - 1) / rng.chisquare(len(counts) - 1, DRAWS))
+    chance = np.maximum(rng.chisquare(len(counts) - 1, DRAWS), ROUNDING)
+    spread = np.maximum(1.0, dispersion * (len(counts) - 1) / chance)
     rate = rng.gamma(counts.sum() / spread, spread / len(counts))
     days = rng.gamma(left / spread, spread) / np.maximum(rate, ROUNDING)
     low, middle, high = np.quantile(days, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2])

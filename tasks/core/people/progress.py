@@ -101,13 +101,14 @@ def progress_of(work: Work, conditions: Conditions, now: datetime, rng: np.rando
     """
     wanted = set(work.offered)
     labels = [label for label in work.labels if label.sample_id in wanted]
+    labels.sort(key=lambda label: (label.labelled_at, label.sample_id, label.annotator))  # the newest says what counts
     states = states_of(labels)
     done = sum(state == "done" for state in states.values())
     skips = {label.sample_id: label.reason or NO_REASON for label in labels if states[label.sample_id] == "skipped"}
     answers = [clipped(work.first.get(key, moment), work, now) for key, moment in first_answers({}, labels).items()]
     left = conditions.images_left(len(wanted), done, len(skips))
     expected = expected_end(answers, left, now, rng)
-    one_each = {label.sample_id: label for label in sorted(labels, key=lambda label: label.labelled_at)}
+    one_each = {label.sample_id: label for label in labels}
     return Progress(
         batch_id=work.batch_id,
         offered_at=work.offered_at,
@@ -122,7 +123,7 @@ def progress_of(work: Work, conditions: Conditions, now: datetime, rng: np.rando
         annotators=by_annotator(labels),
         expected=expected,
         outlook=outlook(expected, answers, left, conditions, now),
-        warnings=clock_warnings(labels, work, now),
+        warnings=tuple(clock_warnings(labels, work, now)),
     )
 
 
@@ -170,22 +171,26 @@ def by_annotator(labels: Iterable[Label]) -> tuple[AnnotatorProgress, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.images - row.skipped, row.annotator)))
 
 
-def clock_warnings(labels: Iterable[Label], work: Work, now: datetime) -> tuple[str, ...]:
+def clock_warnings(labels: Sequence[Label], work: Work, now: datetime) -> list[str]:
     """A line for each way in which clocks disagree."""
-    after = [label.labelled_at - now for label in labels if label.labelled_at - now > CLOCKS_AGREE]
-    before = [gap for label in labels if (gap := work.offered_at - label.labelled_at) > CLOCKS_AGREE]
-    told = []
-    if after:
-        told.append(
-            f"{len(after)} labels say that they were made in the future, by up to {span(max(after))}: counted as of "
-            f"now; set the clocks of those who label"
-        )
-    if before:
+    told = future_warning(labels, now)
+    if before := [gap for label in labels if (gap := work.offered_at - label.labelled_at) > CLOCKS_AGREE]:
         told.append(
             f"{len(before)} labels say that they were made before the batch was offered, by up to {span(max(before))}: "
             f"counted as of the offer"
         )
-    return tuple(told)
+    return told
+
+
+def future_warning(labels: Iterable[Label], now: datetime) -> list[str]:
+    """One line where labels are later than `now` by more than clocks may differ; none where none is."""
+    after = [gap for label in labels if (gap := label.labelled_at - now) > CLOCKS_AGREE]
+    if not after:
+        return []
+    return [
+        f"{len(after)} labels say that they were made in the future, by up to {span(max(after))}: counted as of now; "
+        f"set the clocks of those who label"
+    ]
 
 
 def span(gap: timedelta) -> str:

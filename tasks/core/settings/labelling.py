@@ -14,7 +14,9 @@ SkipReason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=
 class LabellingSettings(Settings):
     """How labels are asked for."""
 
-    interface: Literal["files", "labelstudio"] = "files"
+    interface: Literal["fiftyone", "files", "labelstudio"] = Field(
+        "files", description="fiftyone: the App (edgeloop review); files: folders and zips; labelstudio: a server"
+    )
     folder: str = Field("labelling", description="where `files` puts batches and looks for labels")
     max_images: int = Field(500, ge=1, description="images a batch at most, gold samples aside")
     annotations: int = Field(1, ge=1, le=100, description="people who label the same image, each for themselves")

@@ -34,6 +34,7 @@ from tests.tasks.stages import NOON, a_picture, a_sample, seen
 
 CLASSES = ("car", "truck", 'a "b" <c> & d, größe')
 WIDTH, HEIGHT = 641, 479
+SKIP_REASONS = ("too dark or blurred", "not a picture of this place")
 ENVIRONMENT = ROOT / ".venv-labelstudio"
 
 
@@ -135,7 +136,7 @@ def batch_of(request, image_of):
 
 @pytest.fixture
 def labelling(server, tmp_path):
-    return LabelStudioLabelling(server.client(), Bucket(f"file://{tmp_path}/bucket", "yard"))
+    return LabelStudioLabelling(server.client(), Bucket(f"file://{tmp_path}/bucket", "yard"), skip_reasons=SKIP_REASONS)
 
 
 def tasks_of(labelling, batch):

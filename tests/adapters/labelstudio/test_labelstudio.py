@@ -1,4 +1,4 @@
-"""Batches in a real Label Studio server: out and back, again after an end anywhere, and what a person breaks by hand."""
+"""Batches in a real Label Studio server: out and back, again after an end anywhere, and what people break."""
 
 import json
 import time
@@ -11,20 +11,11 @@ from tasks.adapters.bucket import Bucket
 from tasks.adapters.labelling import labelstudio as module
 from tasks.adapters.labelling import pre_annotations
 from tasks.adapters.labelling.labelstudio_client import LabelStudioDown
-from tasks.adapters.labelling.labelstudio_interface import REASON, SKIP_REASONS
+from tasks.adapters.labelling.labelstudio_interface import REASON
 from tasks.adapters.labels.labelstudio_json import regions_of
 from tasks.core.errors import LabellingUnavailable
 from tasks.label import labelling_of
-from tests.adapters.labelstudio import (  # noqa: F401
-    CLASSES,
-    ENVIRONMENT,
-    batch_of,
-    image_of,
-    labelling,
-    server,
-    submit,
-    tasks_of,
-)
+from tests.adapters.labelstudio.server import CLASSES, ENVIRONMENT, SKIP_REASONS, submit, tasks_of
 from tests.adapters.s3 import SECRET, fresh_s3_url
 from tests.conftest import edgeloop
 from tests.tasks.stages import a_project, box
@@ -179,7 +170,6 @@ def test_images_of_an_s3_bucket_are_signed_by_the_server_itself(server, batch_of
     )
     labelling = labelling_of(project)
     batch = batch_of(2)
-    put_images(project, (), ())
     for sample in batch.samples:
         Bucket(url, "yard").put(module.image_key(sample), image_of(sample).read_bytes())
     for _ in range(2):
@@ -191,9 +181,11 @@ def test_images_of_an_s3_bucket_are_signed_by_the_server_itself(server, batch_of
         raw = labelling._server.get(f"/api/tasks/{task}", resolve_uri="false")["data"]["image"]
         assert raw.startswith(f"{url}/yard/devices/")
         address = labelling._server.get(f"/api/tasks/{task}")["data"]["image"]
-        answer = labelling._server._authorised("GET", address) if address.startswith("/") else httpx.get(address)
-        content = httpx.get(answer.headers["location"]) if answer.is_redirect else answer
-        assert content.content == image_of(next(s for s in batch.samples if s.sample_id == sample_id)).read_bytes()
+        bearer = {"Authorization": f"Bearer {labelling._server._bearer}"}
+        signed = httpx.get(server.url + address, headers=bearer, trust_env=False)
+        content = httpx.get(signed.headers["location"], trust_env=False).content
+        assert content == image_of(next(s for s in batch.samples if s.sample_id == sample_id)).read_bytes()
+        assert "location" not in httpx.get(server.url + address, trust_env=False).headers
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
