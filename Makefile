@@ -8,7 +8,7 @@ SEED ?= 0
 FOLDER ?= demo
 DEMO := --seed $(SEED) --folder $(FOLDER) $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) $(if $(WEIGHTS),--weights $(WEIGHTS)) $(if $(STRATEGY),--strategy $(STRATEGY)) $(if $(QUICK),--quick)
 
-.PHONY: help setup demo demo-base ui test test-fast soak lint bench bench-yield requirements clean
+.PHONY: help setup demo demo-base ui test test-fast soak lint bench bench-yield bench-retrain requirements clean
 
 help:
 	@grep -E '^# make' Makefile | cut -c3-
@@ -51,6 +51,10 @@ bench: setup
 # make bench-yield    200 orders of a stream: what each way of choosing frames finds; results go to RESULTS.md
 bench-yield: setup
 	@$(BIN)/python -m tests.benchmarks --only yield --write
+
+# make bench-retrain    hours: live models retrained on what each way of choosing has labelled; goes on where it stopped
+bench-retrain: setup
+	@$(BIN)/python -m tests.benchmarks --only retrain --write
 
 # make requirements [UPGRADE=1]    compile the pinned requirement files again
 requirements: setup

@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 
 from flows.demo.interrupts import INTERRUPTS
-from flows.demo.state import DemoArguments, held, open_state
+from flows.demo.state import DEMO_STRATEGY, DemoArguments, held, open_state
 from tasks.core.errors import SettingsError
 from tasks.core.settings import validated
-from tasks.core.settings.project import DEFAULT_STRATEGY
 
 
 def run_demo(
@@ -23,7 +22,7 @@ def run_demo(
     quick: bool,
     strategy: str | None = None,
 ) -> None:
-    """Play a demo to its page. strategy: how its suggestions spend the budget; none: as a project's do by default.
+    """Play a demo to its page. strategy: how its suggestions spend the budget; none: by rules.
 
     Raises an error of one line for what cannot be played.
     """
@@ -35,7 +34,7 @@ def run_demo(
         "model": model if model == "stub" else str(Path(model).resolve()),
         "weights": str(weights.resolve()) if weights else "",
         "quick": quick,
-        "strategy": strategy or DEFAULT_STRATEGY,
+        "strategy": strategy or DEMO_STRATEGY,
     }
     arguments: DemoArguments = validated(DemoArguments, given, "edgeloop demo")
     folder = folder.absolute()

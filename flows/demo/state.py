@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from tasks.core.entities import DeviceStatus, Record
 from tasks.core.errors import AlreadyRunning, SettingsError
-from tasks.core.settings.project import DEFAULT_STRATEGY, SuggestedStrategy
+from tasks.core.settings.project import SuggestedStrategy
 
 STATE_FILE = "demo.json"
+DEMO_STRATEGY: SuggestedStrategy = "rules"  # what is to be seen is a suggestion that chooses frames
 PROJECT_FILE = "project.json"  # the demo's project, for the pages and for other commands
 LOCK_FILE = ".lock"
 
@@ -27,7 +28,7 @@ class DemoArguments(Record):
     model: str = "stub"
     weights: str = ""
     quick: bool = False
-    strategy: SuggestedStrategy = DEFAULT_STRATEGY
+    strategy: SuggestedStrategy = DEMO_STRATEGY
 
     def __str__(self) -> str:
         parts = [f"SEED={self.seed}"]
@@ -35,7 +36,7 @@ class DemoArguments(Record):
         parts += [f"MODEL={self.model}"] if self.model != "stub" else []
         parts += [f"WEIGHTS={self.weights}"] if self.weights else []
         parts += ["QUICK=1"] if self.quick else []
-        parts += [f"STRATEGY={self.strategy}"] if self.strategy != DEFAULT_STRATEGY else []
+        parts += [f"STRATEGY={self.strategy}"] if self.strategy != DEMO_STRATEGY else []
         return " ".join(parts)
 
 

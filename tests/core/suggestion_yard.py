@@ -34,13 +34,13 @@ def image(objects=(), alarms=()):
 
 
 def suggested(contents, *, clusters=None, thresholds=None, model_version="", **options) -> Suggestion:
-    """The suggestion for images as `image` takes them, at thresholds of 0.5 unless said."""
+    """The suggestion for images as `image` takes them, at thresholds of 0.5 and by rules unless said."""
     matches = match([image(*content) for content in contents])
     clusters = clusters or [f"cluster {number // 2}" for number in range(len(contents))]
     thresholds = {"car": 0.5, "person": 0.5} if thresholds is None else thresholds
     common = {"created_at": NOW, "replicates": 200}
     evaluation = evaluate(matches, clusters, NAMES, thresholds=thresholds, model_version=model_version, **common)
-    options = {"budget": 100, "frames_a_day": 1000, **common, **options}
+    options = {"budget": 100, "frames_a_day": 1000, "strategy": "rules", **common, **options}
     return suggest(matches, clusters, evaluation, **options)
 
 

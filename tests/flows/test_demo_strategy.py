@@ -7,19 +7,19 @@ from typing import get_args
 import pytest
 
 from flows.demo.finish import world_of
-from flows.demo.state import DemoArguments, DemoState, open_state
+from flows.demo.state import DEMO_STRATEGY, DemoArguments, DemoState, open_state
 from tasks.core.errors import SettingsError
-from tasks.core.settings.project import DEFAULT_STRATEGY, SuggestedStrategy
+from tasks.core.settings.project import SuggestedStrategy
 from tests.conftest import edgeloop
 
 
 @pytest.mark.parametrize("strategy", get_args(SuggestedStrategy))
 def test_its_suggestions_are_of_the_strategy(tmp_path, strategy):
-    """The project of its world asks for it, in a quick demo and in a whole one; the default is the project's own."""
+    """The project of its world asks for it, in a quick demo and in a whole one; by rules where nothing is asked for."""
     for quick in (False, True):
         world = world_of(tmp_path, DemoArguments(quick=quick, strategy=strategy))
         assert world.project.suggested_strategy == strategy
-        assert world_of(tmp_path, DemoArguments(quick=quick)).project.suggested_strategy == DEFAULT_STRATEGY
+        assert world_of(tmp_path, DemoArguments(quick=quick)).project.suggested_strategy == DEMO_STRATEGY
 
 
 def test_it_goes_on_with_the_strategy_that_it_was_begun_with(tmp_path):
@@ -31,7 +31,7 @@ def test_it_goes_on_with_the_strategy_that_it_was_begun_with(tmp_path):
         open_state(tmp_path, DemoArguments())
     assert "\n" not in str(refused.value)
     (tmp_path / "demo.json").write_text('{"arguments": {"seed": 3}}')
-    assert open_state(tmp_path, DemoArguments(seed=3)).arguments.strategy == DEFAULT_STRATEGY
+    assert open_state(tmp_path, DemoArguments(seed=3)).arguments.strategy == DEMO_STRATEGY
 
 
 @pytest.mark.slow

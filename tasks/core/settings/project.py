@@ -12,7 +12,7 @@ from tasks.core.settings.labelling import LabellingSettings
 from tasks.core.settings.sampling import RandomSampling, SamplingSettings
 
 SuggestedStrategy = Literal["expected_misses", "rules", "random"]  # how suggested settings choose images
-DEFAULT_STRATEGY: SuggestedStrategy = "rules"
+DEFAULT_STRATEGY: SuggestedStrategy = "random"
 
 
 class TrainingSettings(Settings):
