@@ -198,10 +198,10 @@ def test_a_batch_that_ended_takes_later_labels_unless_closed_for_good(tmp_path):
 def test_a_label_of_tomorrow_is_kept_as_of_now(tmp_path, monkeypatch):
     """Whatever a place says of its time: no stored label lies in the future, and the line says so."""
     project, batch = a_begun_project(tmp_path)
-    ahead = [label(batch.samples[0], labelled_at=now() + timedelta(days=2))]
+    ahead = [label(batch.samples[0], labelled_at=now() + timedelta(days=5))]
     monkeypatch.setattr(FilesLabelling, "pull", lambda *_: ahead)
     pulled = pull(project, batch.batch_id, 0)
-    assert "made in the future, by up to 2 days" in pulled.problems[0]
+    assert "made in the future, by up to 5 days" in pulled.problems[0]
     assert Central(project).labels(batch, 1)[batch.samples[0].sample_id].labelled_at <= now()
 
 
