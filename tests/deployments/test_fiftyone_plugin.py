@@ -65,7 +65,9 @@ def a_loop(project, tmp_path, **changes) -> Turn:
     suggestion = make_suggestion.fn(project, model, evaluation.evaluation)
     Central(project).bucket.create_record(
         layout.release("all", 1),
-        Release(group="all", number=1, created_at=NOON, model_version=model, settings=SETTINGS),
+        Release(
+            group="all", number=1, created_at=NOON, model_version=model, class_names=project.classes, settings=SETTINGS
+        ),
     )
     numbers = range(100, 103)
     samples = tuple(

@@ -68,7 +68,7 @@ def stop_database(folder: Path) -> bool:
 def wait_until_let_go(lock: Path, seconds: float = 30.0) -> None:
     """Until mongod has emptied its lock file, the last thing that it does: a new one could not start before."""
     deadline = time.monotonic() + seconds
-    while lock.exists() and lock.stat().st_size > 0:
+    while is_held(lock):
         if time.monotonic() > deadline:
             raise ReviewUnavailable(f"the review database does not stop: {lock} is still held after {seconds:.0f} s")
         time.sleep(0.02)
@@ -119,6 +119,7 @@ def start(folder: Path) -> int:
     mongod = find_mongod()
     data = folder / "mongo"
     data.mkdir(parents=True, exist_ok=True)
+    was_killed = is_held(data / "mongod.lock")
     port = free_port(last_port(folder))
     command = [
         str(mongod),
@@ -134,7 +135,27 @@ def start(folder: Path) -> int:
     if started.returncode != 0:
         raise ReviewUnavailable(f"{mongod} ended with {started.returncode}: read {folder / 'mongod.log'}")
     port_file(folder).write_text(json.dumps({"port": port}))
+    if was_killed:
+        count_again(port)
     return port
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a mongod that has its name in there has not gone in order: the last thing that it does is to empty it."""
+    return lock.exists() and lock.stat().st_size > 0
+
+
+def count_again(port: int) -> None:
+    """Let MongoDB count its documents. After a kill nothing is lost, but the number of documents that it remembers may
+    be that of a minute before, and FiftyOne's App shows a dataset as empty whose number is 0."""
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    client: MongoClient[dict[str, object]]
+    with MongoClient(uri_of(port)) as client, suppress(PyMongoError):  # the numbers alone are at stake
+        for name in set(client.list_database_names()) - {"admin", "config", "local"}:
+            for collection in client[name].list_collection_names(filter={"type": "collection"}):
+                client[name].command("validate", collection)
 
 
 def running_port(folder: Path) -> int | None:
