@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from flows import labels_people, review, wait_cli
+from flows import labels_people, labels_quality, review, wait_cli
 from tasks.core.errors import LabelsInvalid, SettingsError
 
 if TYPE_CHECKING:
     from tasks.core.settings import ProjectSettings
     from tasks.import_labels import Return, Taken
 
-app = typer.Typer(help="Batches for people elsewhere, and what they send back.", no_args_is_help=True)
+app = typer.Typer(
+    help="Batches of images that people label: how far they are, how good, out and back.", no_args_is_help=True
+)
 app.command()(wait_cli.status)
 app.command()(wait_cli.close)
 app.command()(review.submit)
 labels_people.register(app)
+labels_quality.register(app)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="the project, as in configs/project.yaml")]
 CONFIG = Path("configs/project.yaml")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +16,11 @@ from tasks.batching import assignee_of, without_repeats
 from tasks.central import Central
 from tasks.core.entities import Batch, Label
 from tasks.core.errors import DataError, LabellingUnavailable, ObjectMissing, SettingsError
+from tasks.core.people.consensus import consensus
 from tasks.core.people.ending import ended
 from tasks.core.people.progress import Progress, future_warning
 from tasks.core.settings import ProjectSettings, Thresholds
+from tasks.opinions import keep_opinions, opinions_of
 from tasks.retries import may_pass
 from tasks.waiting import (
     Done,
@@ -113,10 +114,11 @@ def pull_batch(project: ProjectSettings, batch_id: str, revision: int) -> Pulled
     done, closed = done_of(central, batch_id), closed_of(central, batch_id)
     is_final = done is not None and closed is not None and closed.final
     given, problems = ([], []) if is_final else given_labels(labelling, batch, now())
-    revision, labels = central.store_labels(batch, given, after=revision)
+    opinions = keep_opinions(central, batch_id, given)
+    revision, labels = central.store_labels(batch, consensus([*opinions, *given]), after=revision)
     offered = labelling.offered(batch)
     status = LabellingStatus.of(offered, labels)
-    progress, conditions = look_at(central, batch, offered, revision, every_label(given, labels))
+    progress, conditions = look_at(central, batch, offered, revision, every_label(opinions, labels))
     if done is None and (why := ended(progress, conditions, now())):
         done = end(central, batch_id, Done(revision=revision, status=status, ended_at=now(), why=why))
     return Pulled(
@@ -147,7 +149,8 @@ def labels_state(project: ProjectSettings, batch_id: str) -> State:
         offered = labelling_of(project).offered(batch)
     except LabellingUnavailable:  # the figures are in the bucket; only images that were left out count as offered
         offered = tuple(sample.sample_id for sample in batch.samples)
-    progress, _ = look_at(central, batch, offered, revision, labels)
+    said = every_label(opinions_of(central, batch_id), labels)
+    progress, _ = look_at(central, batch, offered, revision, said)
     done = done_of(central, batch_id)
     return State(progress=progress, ended=done.why or "complete" if done else "", revision=revision)
 
@@ -164,8 +167,7 @@ def given_labels(labelling: Labelling, batch: Batch, now: datetime) -> tuple[lis
     return kept, [*told, *labelling.problems(batch)]
 
 
-def every_label(given: Sequence[Label], stored: Sequence[Label]) -> list[Label]:
+def every_label(opinions: Sequence[Label], stored: Sequence[Label]) -> list[Label]:
     """What people have said so far: of an image that several have labelled each label, else the one that is stored."""
-    times = Counter(label.sample_id for label in given)
-    several = [label for label in given if times[label.sample_id] > 1]
-    return [*several, *(label for label in stored if times[label.sample_id] < 2)]
+    several = {label.sample_id for label in opinions}
+    return [*opinions, *(label for label in stored if label.sample_id not in several)]

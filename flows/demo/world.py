@@ -231,6 +231,7 @@ def project_in(
             seed=seed,
         ),
         labelling=LabellingSettings(
+            interface="files",
             folder=str((folder / "labelling").absolute()),
             late_days=0,
             near_duplicates=False,  # a yard of still cameras, in which every image is one of the day's

@@ -11,6 +11,7 @@
       tuf/{n}.root.json, {n}.targets.json, {n}.snapshot.json these are created conditionally
       batches/{batch}/batch.json, labels/{revision:06d}.json
       batches/{batch}/given/{n:06d}.json                     what people began with in the FiftyOne App
+      batches/{batch}/opinions/{n:06d}.jsonl.gz              labels of images that several people have labelled
       batches/{batch}/offered.json, done.json, close.json, final.json, told/{what}.json   created once each
       batches/{batch}/decision.json                          of a trial batch: accepted or rejected, created once
       batches/{batch}/assigned.json                          who is asked to label it: this one is mutable
@@ -102,6 +103,10 @@ def batch(batch_id: str) -> str:
 
 def labels(batch_id: str, revision: int) -> str:
     return f"batches/{name(batch_id, 'batch')}/labels/{revision:06d}.json"
+
+
+def opinions(batch_id: str, number: int) -> str:
+    return f"batches/{name(batch_id, 'batch')}/opinions/{number:06d}.jsonl.gz"
 
 
 def batch_done(batch_id: str) -> str:

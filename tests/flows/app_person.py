@@ -127,17 +127,15 @@ class Person:
 
     def field(self, name: str, value: str) -> None:
         """Say something of the image: `review_status`, `skip_reason`."""
-        self.page.locator(f"[data-cy={name}-field]").click()
+        self.page.locator(f"[data-cy={name}-field]").last.click()
         time.sleep(PAUSE)
         self.choose(value)
         self.back()
 
     def switch_on(self, name: str) -> None:
         """A field that is on or off."""
-        self.page.locator(f"[data-cy={name}-field]").click()
-        time.sleep(PAUSE)
-        self.shot("toggle")
-        self.page.locator("[data-cy=modal] [role=switch], [data-cy=modal] [type=checkbox]").first.click(force=True)
+        self.page.locator(f"[data-cy={name}-field]").last.click()
+        self.page.get_by_text("True", exact=True).click()
         self.back()
 
     def operate(self, label: str, expected: str, name: str) -> None:

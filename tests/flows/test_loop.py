@@ -55,6 +55,7 @@ def project(tmp_path) -> ProjectSettings:
         sampling=SamplingSettings(
             sampling_strategies=(RandomSampling(name="random", type="random", traffic_percentage=0.05),)
         ),
+        labelling={"interface": "files", "folder": str(tmp_path / "labelling")},
         review=False,
     )
 

@@ -212,7 +212,7 @@ def test_status_and_close_from_a_terminal(tmp_path):
     put_back(project, batch, 1, annotator="eve")
     (tmp_path / "project.yaml").write_text(
         f"project: yard\nbucket: {tmp_path}/bucket\nwork: {tmp_path}/work\nclasses: [car, truck]\n"
-        f"labelling: {{folder: {tmp_path}/labelling}}\n"
+        f"labelling: {{interface: files, folder: {tmp_path}/labelling}}\n"
     )
 
     def labels(*words: str):

@@ -30,9 +30,9 @@ def a_project(tmp_path: Path, bucket: str = "", **fields) -> ProjectSettings:
         "work": str(tmp_path / "work"),
         "signing_keys": str(tmp_path / "keys"),
         "classes": ("car", "truck"),
-        "labelling": {"folder": str(tmp_path / "labelling"), "max_images": 3},
     }
-    return ProjectSettings(**{**known, **fields})
+    labelling = fields.pop("labelling", {"folder": str(tmp_path / "labelling"), "max_images": 3})
+    return ProjectSettings(**{**known, **fields, "labelling": {"interface": "files", **labelling}})
 
 
 def a_picture(number: int, width: int = WIDTH, height: int = HEIGHT, suffix: str = ".jpg") -> bytes:

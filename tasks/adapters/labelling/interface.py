@@ -20,10 +20,12 @@ class LabellingStatus(BaseModel):
 
     @classmethod
     def of(cls, offered: Iterable[str], labels: Iterable[Label]) -> LabellingStatus:
-        """offered: sample ids. Labels of other images count for nothing."""
+        """offered: sample ids. Labels of other images count for nothing; an image that several people
+        have labelled counts once, and as done where anybody has labelled it."""
         wanted = set(offered)
-        states = [label.status for label in labels if label.sample_id in wanted]
-        return cls(offered=len(wanted), done=states.count("done"), skipped=states.count("skipped"))
+        found = [label for label in labels if label.sample_id in wanted]
+        done = {label.sample_id for label in found if label.status == "done"}
+        return cls(offered=len(wanted), done=len(done), skipped=len({label.sample_id for label in found} - done))
 
     @property
     def complete(self) -> bool:

@@ -15,7 +15,7 @@ class LabellingSettings(Settings):
     """How labels are asked for."""
 
     interface: Literal["fiftyone", "files", "labelstudio"] = Field(
-        "files", description="fiftyone: the App (edgeloop review); files: folders and zips; labelstudio: a server"
+        "fiftyone", description="fiftyone: the App (edgeloop review); files: folders and zips; labelstudio: a server"
     )
     folder: str = Field("labelling", description="where `files` puts batches and looks for labels")
     max_images: int = Field(500, ge=1, description="images a batch at most, gold samples aside")
