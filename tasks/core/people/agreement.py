@@ -1,203 +1,158 @@
-"""How well two labels of one image agree, and how well people agree over many images.
+"""How far labels of the same image agree: a person's with gold, and those of two people.
 
-A box of one label agrees with a box of the other of the same class at IoU 0.5 or more, one to one, those of the highest
-IoU first. Agreement is F1 = 2 * agreed / (boxes of one + boxes of the other); two empty labels agree. It is the same
-from either side, and the right figure where nobody can count what both left out: kappa tends to F1 as that grows
-(Hripcsak and Rothschild 2005, "Agreement, the F-measure, and reliability in information retrieval", JAMIA 12:296-298).
-IoU 0.5 is that of PASCAL VOC (Everingham et al. 2010). The mean IoU of the boxes that agree tells how tightly people draw.
+Two boxes agree when they have one class and an IoU of 0.5 or more, one to one, the most alike first. Over some images
 
-A crowd box is neither asked for nor held against anybody, nor is a box without a counterpart that lies in a crowd box of
-its class by half of its area or more (as COCO's evaluation has it).
+    F1 = 2 * agreed / (boxes of one + boxes of the other)
+
+the harmonic mean of what precision and recall would be if either were the truth (Dice 1945; as an agreement without a
+truth: Hripcsak and Rothschild 2005). It is the same whoever is called the first, and 1 where neither drew a box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import fsum
+from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tasks.core.bootstrap import Bootstrap, cluster_bootstrap, percentile_interval, ratio
-from tasks.core.boxes import areas, iou_matrix
+from tasks.core.bootstrap import cluster_bootstrap, percentile_interval, ratio
+from tasks.core.boxes import iou_matrix
 from tasks.core.entities import Label, LabelBox
-from tasks.core.intervals import wilson
 from tasks.core.matching import MATCHING_IOU
-from tasks.core.people.seeding import MINIMUM_IMAGES
 
-IN_CROWD = 0.5  # share of a box's area from which on it lies in a crowd
-
-Floats = NDArray[np.float64]
+FEW_IMAGES = 10  # labelled by both; of fewer, no interval is told: it would be that of single images
+GOLD = "gold"
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """Boxes of two labels: those that agree, all of the one and of the other, and the IoU of the agreed ones, summed."""
+class Pair:
+    """Two labels of one image. iou: summed over the boxes that agree."""
 
-    agreed: int = 0
-    first: int = 0
-    second: int = 0
+    sample_id: str
+    agreed: int
+    first: int
+    second: int
     iou: float = 0.0
 
     @property
     def f1(self) -> float:
-        """1 where neither label has a box."""
-        both = self.first + self.second
-        return 2 * self.agreed / both if both else 1.0
-
-    @property
-    def mean_iou(self) -> float | None:
-        """None where no box agrees."""
-        return self.iou / self.agreed if self.agreed else None
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two labels of one image, by class; the cluster of the image (camera x hour)."""
-
-    sample_id: str
-    cluster: str
-    by_class: Mapping[str, Counts]
+        return f1_of(self.agreed, self.first + self.second)
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Agreement over images; of one class, or of all (an empty name).
+    """Between two who labelled the same images.
 
-    boxes: of both sides. f1: over all boxes of all images; None without an image. interval: 95%, None where no box was
-    drawn. mean_iou: of the boxes that agree.
+    f1: with its 95% interval from a bootstrap of clusters of images, None for fewer than 10 images. iou: mean over the
+    boxes that agree, None where none does.
     """
 
-    class_name: str
+    first: str
+    second: str
     images: int
-    boxes: int
-    f1: float | None
+    f1: float
     interval: tuple[float, float] | None
-    mean_iou: float | None
+    iou: float | None
 
     @property
-    def is_told(self) -> bool:
-        """Are there enough images to say anything?"""
-        return self.images >= MINIMUM_IMAGES and self.interval is not None
+    def words(self) -> str:
+        if self.interval is None:
+            return f"{self.f1:.2f} on {self.images} image{'s' if self.images > 1 else ''}: too few to tell"
+        return f"{self.f1:.2f} ({self.interval[0]:.2f} to {self.interval[1]:.2f})"
 
 
-def agreement(first: Label, second: Label) -> float:
-    """F1 of two labels of one image, from 0 to 1."""
-    return total(compare(first, second).values()).f1
+def f1_of(agreed: float, boxes: float) -> float:
+    """boxes: of both together."""
+    return 2 * agreed / boxes if boxes else 1.0
 
 
-def compare(first: Label, second: Label) -> dict[str, Counts]:
-    """Class name -> counts, of the classes that either label has a box of."""
-    names = sorted({box.class_name for label in (first, second) for box in label.boxes})
-    return {name: _counts(_of_class(first, name), _of_class(second, name)) for name in names}
+def pair_of(first: Label, second: Label, class_name: str | None = None) -> Pair:
+    """Two labels of one image held against each other; by one class alone where it is named.
 
-
-def total(counts: Iterable[Counts]) -> Counts:
-    """Of several classes or images together, in whatever order."""
-    some = list(counts)
-    return Counts(
-        sum(c.agreed for c in some), sum(c.first for c in some), sum(c.second for c in some), fsum(c.iou for c in some)
-    )
-
-
-def agreements(comparisons: Iterable[Comparison], *, replicates: int = 1000, seed: int = 0) -> list[Agreement]:
-    """All classes together first, then each class; intervals from the cluster bootstrap (core/bootstrap.py).
-
-    Comparisons of one image, by several people, count as one image: they are not independent. Where every draw gives
-    the same figure, as when all agree, the bootstrap has no interval, and Wilson's of as many units stands in.
+    Boxes of crowds are asked of nobody: those, and what lies on one of the other's crowds, do not count.
     """
-    by_image: dict[tuple[str, str], list[Comparison]] = {}
-    for comparison in comparisons:
-        by_image.setdefault((comparison.sample_id, comparison.cluster), []).append(comparison)
-    images = [by_image[key] for key in sorted(by_image)]
-    bootstrap = cluster_bootstrap([cluster for _, cluster in sorted(by_image)], replicates=replicates, seed=seed)
-    names = sorted({name for some in images for comparison in some for name in comparison.by_class})
-    whole = [total(counts for one in some for counts in one.by_class.values()) for some in images]
-    found = [_agreement("", whole, bootstrap)]
-    for name in names:
-        of_class = [total(one.by_class[name] for one in some if name in one.by_class) for some in images]
-        found.append(_agreement(name, of_class, bootstrap))
+    one, other = (boxes_of(label, class_name) for label in (first, second))
+    one, other = without_crowds(one, other), without_crowds(other, one)
+    found = agreeing(one, other)
+    return Pair(first.sample_id, len(found), len(one), len(other), float(sum(found)))
+
+
+def boxes_of(label: Label, class_name: str | None) -> list[LabelBox]:
+    return [box for box in label.boxes if class_name is None or box.class_name == class_name]
+
+
+def without_crowds(boxes: Sequence[LabelBox], others: Sequence[LabelBox]) -> list[LabelBox]:
+    crowds = [box for box in others if box.crowd]
+    single = [box for box in boxes if not box.crowd]
+    if not crowds or not single:
+        return single
+    iou = iou_matrix([box.xyxy for box in single], [box.xyxy for box in crowds])
+    same = np.array([[box.class_name == crowd.class_name for crowd in crowds] for box in single])
+    best = np.where(same, iou, 0.0).max(axis=1)
+    return [box for box, overlap in zip(single, best.tolist()) if overlap < MATCHING_IOU]
+
+
+def agreeing(first: Sequence[LabelBox], second: Sequence[LabelBox]) -> list[float]:
+    """The IoU of each pair of boxes that agree. Of equal ones the order follows from the boxes, not from whose they
+    are: so it is the same seen from the other side."""
+    if not first or not second:
+        return []
+    iou = iou_matrix([box.xyxy for box in first], [box.xyxy for box in second])
+    likely = [
+        (-iou[row, column], sorted((first[row].xyxy, second[column].xyxy)), int(row), int(column))
+        for row, column in np.argwhere(iou >= MATCHING_IOU)
+        if first[row].class_name == second[column].class_name
+    ]
+    taken_first: set[int] = set()
+    taken_second: set[int] = set()
+    found = []
+    for negative, _, row, column in sorted(likely, key=lambda pair: pair[:2]):
+        if row not in taken_first and column not in taken_second:
+            taken_first.add(row)
+            taken_second.add(column)
+            found.append(float(-negative))
     return found
 
 
-def agreement_words(found: Agreement) -> str:
-    """'0.93 (0.90 to 0.95)', or why nothing can be said."""
-    if found.f1 is None:
-        return "no images"
-    if not found.is_told or found.interval is None:
-        return f"{found.f1:.2f}, too few images to tell ({found.images} of {MINIMUM_IMAGES})" if (
-            found.images < MINIMUM_IMAGES
-        ) else f"{found.f1:.2f}, no boxes to tell by"
-    return f"{found.f1:.2f} ({found.interval[0]:.2f} to {found.interval[1]:.2f})"
-
-
-def _agreement(name: str, images: Sequence[Counts], bootstrap: Bootstrap) -> Agreement:
-    """images: of each image; those without a box of either side of a class say nothing about that class."""
-    counted = sum(1 for c in images if c.first + c.second) if name else len(images)
-    whole = total(images)
+def agreement(first: str, second: str, pairs: Sequence[Pair], clusters: Sequence[str], seed: int = 0) -> Agreement:
+    """Over images. clusters: camera and hour of each pair's image. Raises ValueError without a pair."""
+    if not pairs:
+        raise ValueError(f"{first} and {second} have labelled no image both")
+    agreed = np.array([pair.agreed for pair in pairs], np.float64)
+    boxes = np.array([pair.first + pair.second for pair in pairs], np.float64)
     interval = None
-    if whole.first + whole.second:
-        columns = np.array([(2 * c.agreed, c.first + c.second) for c in images], np.float64).T
-        drawn = bootstrap.replicates(bootstrap.sums(*columns))
-        interval = percentile_interval(ratio(drawn[:, 0], drawn[:, 1]))
-        if interval is not None and interval[0] == interval[1]:
-            interval = wilson(whole.f1, min(bootstrap.units, counted))
-    return Agreement(
-        name, counted, whole.first + whole.second, whole.f1 if counted else None, interval, whole.mean_iou
-    )
+    if len(pairs) >= FEW_IMAGES:
+        draws = cluster_bootstrap(clusters, seed=seed)
+        totals = draws.replicates(draws.sums(agreed, boxes))
+        drawn = ratio(2 * totals[:, 0], totals[:, 1])
+        interval = percentile_interval(np.where(totals[:, 1] > 0, drawn, 1.0))
+    total = agreed.sum()
+    iou = sum(pair.iou for pair in pairs) / total if total else None
+    return Agreement(first, second, len(pairs), f1_of(total, boxes.sum()), interval, iou)
 
 
-def _counts(first: Sequence[LabelBox], second: Sequence[LabelBox]) -> Counts:
-    """Of the boxes of one class."""
-    one, crowd_one = _columns(first)
-    two, crowd_two = _columns(second)
-    pairs = _pairs(one, two)
-    left_one = np.setdiff1d(np.arange(len(one)), [i for i, _, _ in pairs])
-    left_two = np.setdiff1d(np.arange(len(two)), [j for _, j, _ in pairs])
-    counted_one = len(one) - int(_in_crowd(one[left_one], crowd_two).sum())
-    counted_two = len(two) - int(_in_crowd(two[left_two], crowd_one).sum())
-    return Counts(len(pairs), counted_one, counted_two, fsum(iou for _, _, iou in pairs))
+def with_gold(labels: Iterable[Label], gold: Mapping[str, Label]) -> dict[str, list[Pair]]:
+    """Annotator -> their labels against gold, image by image. gold: sample id -> label. Skips do not count."""
+    found: dict[str, list[Pair]] = {}
+    for label in sorted(labels, key=lambda one: (one.annotator, one.sample_id, one.labelled_at)):
+        if label.sample_id in gold and is_word_of_a_person(label):
+            found.setdefault(label.annotator, []).append(pair_of(label, gold[label.sample_id]))
+    return found
 
 
-def _pairs(first: Floats, second: Floats) -> list[tuple[int, int, float]]:
-    """Boxes (n, 4) and (m, 4) that agree, one to one, the highest IoU first.
-
-    Of equal IoU, first the pair whose two boxes come first, whichever side they are of: neither the order of the boxes
-    nor that of the sides changes what is found.
-    """
-    iou = iou_matrix(first, second)
-    rows, columns = np.nonzero(iou >= MATCHING_IOU)
-    candidates = sorted(
-        ((-iou[i, j], *sorted((tuple(first[i]), tuple(second[j])))), int(i), int(j)) for i, j in zip(rows, columns)
-    )
-    taken_rows: set[int] = set()
-    taken_columns: set[int] = set()
-    pairs = []
-    for _, i, j in candidates:
-        if i not in taken_rows and j not in taken_columns:
-            taken_rows.add(i)
-            taken_columns.add(j)
-            pairs.append((i, j, float(iou[i, j])))
-    return pairs
+def between_people(labels: Iterable[Label]) -> dict[tuple[str, str], list[Pair]]:
+    """(annotator, annotator) in the order of names -> their labels of the images that both have labelled."""
+    by_image: dict[str, dict[str, Label]] = {}
+    for label in sorted(labels, key=lambda one: one.labelled_at):  # somebody's newest word counts
+        if is_word_of_a_person(label):
+            by_image.setdefault(label.sample_id, {})[label.annotator] = label
+    found: dict[tuple[str, str], list[Pair]] = {}
+    for sample_id in sorted(by_image):
+        for one, other in combinations(sorted(by_image[sample_id]), 2):
+            found.setdefault((one, other), []).append(pair_of(by_image[sample_id][one], by_image[sample_id][other]))
+    return found
 
 
-def _in_crowd(boxes: Floats, crowd: Floats) -> NDArray[np.bool_]:
-    """Which boxes (n, 4) lie in one of the crowd boxes (m, 4)."""
-    if not len(boxes) or not len(crowd):
-        return np.zeros(len(boxes), np.bool_)
-    upper = np.maximum(boxes[:, None, :2], crowd[None, :, :2])
-    lower = np.minimum(boxes[:, None, 2:], crowd[None, :, 2:])
-    sides = np.maximum(lower - upper, 0.0)
-    share = ratio(sides[..., 0] * sides[..., 1], np.broadcast_to(areas(boxes)[:, None], sides.shape[:2]))
-    return np.asarray((share >= IN_CROWD).any(axis=1), np.bool_)
-
-
-def _columns(boxes: Sequence[LabelBox]) -> tuple[Floats, Floats]:
-    """(n, 4) boxes of single objects, and (m, 4) of crowds."""
-    single, crowd = ([box.xyxy for box in boxes if box.crowd == is_crowd] for is_crowd in (False, True))
-    return np.array(single, np.float64).reshape(-1, 4), np.array(crowd, np.float64).reshape(-1, 4)
-
-
-def _of_class(label: Label, name: str) -> list[LabelBox]:
-    return [box for box in label.boxes if box.class_name == name]
+def is_word_of_a_person(label: Label) -> bool:
+    return label.status == "done" and label.origin == "human"
