@@ -56,8 +56,7 @@ def tell_progress(key: str, percent: float, description: str = "") -> None:
 
 def said_last(key: str) -> object:
     """What the newest artifact of a key holds; None where there is none."""
-    newest = Artifact.get(artifact_key(key))
-    return newest.data if isinstance(newest, Artifact) else None
+    return getattr(Artifact.get(artifact_key(key)), "data", None)
 
 
 def picture(path: Path, alt: str) -> str:
