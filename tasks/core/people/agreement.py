@@ -16,9 +16,10 @@ from itertools import combinations
 
 import numpy as np
 
-from tasks.core.bootstrap import cluster_bootstrap, percentile_interval, ratio
+from tasks.core.bootstrap import Floats, cluster_bootstrap, percentile_interval, ratio
 from tasks.core.boxes import iou_matrix
 from tasks.core.entities import Label, LabelBox
+from tasks.core.intervals import wilson
 from tasks.core.matching import MATCHING_IOU
 
 FEW_IMAGES = 10  # labelled by both; of fewer, no interval is told: it would be that of single images
@@ -126,10 +127,16 @@ def agreement(first: str, second: str, pairs: Sequence[Pair], clusters: Sequence
         draws = cluster_bootstrap(clusters, seed=seed)
         totals = draws.replicates(draws.sums(agreed, boxes))
         drawn = ratio(2 * totals[:, 0], totals[:, 1])
-        interval = percentile_interval(np.where(totals[:, 1] > 0, drawn, 1.0))
+        interval = widened(percentile_interval(np.where(totals[:, 1] > 0, drawn, 1.0)), agreed, boxes, draws.units)
     total = agreed.sum()
     iou = sum(pair.iou for pair in pairs) / total if total else None
     return Agreement(first, second, len(pairs), f1_of(total, boxes.sum()), interval, iou)
+
+
+def widened(drawn: tuple[float, float] | None, agreed: Floats, boxes: Floats, units: int) -> tuple[float, float] | None:
+    """At least as wide as that of a share of so many units: where all images agree, draws of them would be sure."""
+    low, high = wilson(f1_of(agreed.sum(), boxes.sum()), units)
+    return (min(low, drawn[0]), max(high, drawn[1])) if drawn else None
 
 
 def with_gold(labels: Iterable[Label], gold: Mapping[str, Label]) -> dict[str, list[Pair]]:
