@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from tasks.evaluate import evaluate_split
 from tasks.label import offer_batch
 from tasks.suggest import make_suggestion
 from tasks.turn import save_turn
+from tests.adapters.test_review import wait_for
+from tests.flows.app_person import Person, browser_page
 from tests.tasks.stages import NOON, a_batch, a_labelled_month, a_model, a_project, a_sample, put_images
 
 PLUGIN = "@edgeloop/loop"
-CHROMIUM = Path("/usr/bin/chromium")
 SETTINGS = SamplingSettings(
     sampling_strategies=(
         RandomSampling(name="some", type="random", traffic_percentage=0.02),
@@ -213,3 +215,43 @@ def test_the_link_to_the_plugin_stays_and_is_not_forced(tmp_path):
     link.mkdir()
     with pytest.raises(ReviewUnavailable, match="in the place of our plugin"):
         review.bring_plugin(tmp_path / "plugins")
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_person_clicks_every_operator_and_opens_the_panel(project, tmp_path, database):
+    """In the real App: the panel shows batches, suggestion and forecast; each operator says what came of it."""
+    turn = a_loop(project, tmp_path)
+    dataset = app_dataset(project)
+    one, *_ = dataset
+    one["review_status"] = "done"
+    one.save()
+    port = mongod.free_port(0)
+    command, variables = review.launch_command(tmp_path, port, tmp_path / "project.json")
+    with (tmp_path / "app.log").open("w") as log:
+        app = subprocess.Popen(command, env=variables, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        wait_for(port, app, tmp_path / "app.log")
+        with browser_page() as page:
+            person = Person(page, 64, 48)
+            person.open(review.app_url(dataset.name, "", port))
+            person.show_panel("Loop")
+            for words in ("Live model", turn.live_model, "0 of 3", "Forecast against truth"):
+                page.get_by_text(words).first.wait_for()
+            page.get_by_role("img", name="What the suggestion is made from").first.wait_for()
+            person.shot("6-panel")
+            person.show_tab("Samples")
+            person.operate("Submit labels", "Taken in as label revision 1", "7-submit")
+            person.operate("Accept suggestion", "is accepted by kim", "8-accept")
+            person.operate("Accept suggestion", "was approved by kim already", "9-accept-again")
+            person.select(0)
+            person.operate("Explain this frame", "Inclusion probability 0.51", "10-explain")
+            person.operate("Send to labelling", "1 image sent to labelling", "11-send")
+    finally:
+        app.terminate()
+        app.wait(30)
+    assert list(Central(project).labels(Central(project).batch("newest"), 1)) == [one.sample_id]
+    assert Central(project).bucket.exists(layout.approval(turn.suggestion))
+    assert [name for name in Central(project).bucket.children("batches") if name.startswith("asked-")]

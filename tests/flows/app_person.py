@@ -145,11 +145,33 @@ class Person:
         self.page.keyboard.type(label)
         time.sleep(PAUSE)
         self.page.keyboard.press("Enter")
-        self.page.get_by_role("button", name="Execute").first.click()
-        self.page.get_by_text(expected).first.wait_for()
-        self.shot(name)
+        execute = self.page.get_by_role("button", name="Execute").first
+        execute.wait_for()
+        time.sleep(2)  # the form asks its operator once more what to show; a click before that is lost
+        execute.click()
+        try:
+            self.page.get_by_text(expected).first.wait_for()
+        finally:
+            self.shot(name)
         self.page.keyboard.press("Escape")
         time.sleep(PAUSE)
+
+    def select(self, number: int) -> None:
+        """Tick an image of the grid."""
+        self.page.locator("[data-cy=looker]").nth(number).hover()
+        self.page.locator("[data-cy=looker] input[type=checkbox]").nth(number).evaluate("box => box.click()")
+        time.sleep(PAUSE)
+
+    def show_panel(self, label: str) -> None:
+        """Open a panel beside the grid."""
+        self.page.locator("[data-cy=new-panel-btn]").first.click()
+        time.sleep(PAUSE)
+        self.page.get_by_text(label, exact=True).last.click()
+        time.sleep(PAUSE)
+
+    def show_tab(self, label: str) -> None:
+        self.page.get_by_text(label, exact=True).first.click()
+        self.page.locator("[data-cy=looker]").first.wait_for()
 
     def settle(self) -> None:
         time.sleep(SETTLED)
