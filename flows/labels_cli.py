@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from flows import labels_people, labels_quality, review, wait_cli
+from flows import labels_people, labels_quality, labels_suspects, review, wait_cli
 from tasks.core.errors import LabelsInvalid, SettingsError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ app.command()(wait_cli.close)
 app.command()(review.submit)
 labels_people.register(app)
 labels_quality.register(app)
+labels_suspects.register(app)
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="the project, as in configs/project.yaml")]
 CONFIG = Path("configs/project.yaml")

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from tasks.adapters.labelling import FilesLabelling, parts_to_label, pre_annotations, write_zip
+from tasks.adapters.labelling import FilesLabelling, parts_to_label, write_zip
 from tasks.adapters.labels import FORMATS, LabelFormat, LabelledImage, LabelSet, Part, parts_of
 from tasks.adapters.labels.written import SPLIT_FOLDERS
+from tasks.adapters.preannotate import seeds_of
 from tasks.batching import assignee_of, without_repeats
 from tasks.central import Central
 from tasks.core import layout
@@ -46,7 +47,9 @@ def export_batch(
     if not samples:
         raise NotEnoughData(f"batch {batch_id}: none of its {len(batch.samples)} images can be had: nothing to export")
     readable = batch.model_copy(update={"samples": tuple(samples), "assignee": assignee_of(central, batch)})
-    offer = FilesLabelling(Path(project.labelling.folder)).remember(readable, pre_annotations(readable, thresholds))
+    files_of = FilesLabelling(Path(project.labelling.folder))
+    begun = seeds_of(project, readable, thresholds, central.images.pixels_of, lambda: files_of.seeds(readable))
+    offer = files_of.remember(readable, begun)
     seeds = {seed.sample_id: seed for seed in offer.seeds}
     seeded = [LabelledImage(sample, seeds[sample.sample_id]) for sample in samples if sample.sample_id in seeds]
     blank = [sample for sample in samples if sample.sample_id not in seeds]

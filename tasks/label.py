@@ -9,9 +9,10 @@ from pathlib import Path
 from prefect import task
 from pydantic import BaseModel, Field
 
-from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus, pre_annotations, with_corrections
+from tasks.adapters.labelling import FilesLabelling, Labelling, LabellingStatus, with_corrections
 from tasks.adapters.labelling.fiftyone import FiftyOneLabelling
 from tasks.adapters.labelling.labelstudio import LabelStudioLabelling
+from tasks.adapters.preannotate import seeds_of
 from tasks.batching import assignee_of, without_repeats
 from tasks.central import Central
 from tasks.core.entities import Batch, Label
@@ -95,7 +96,8 @@ def offer_batch(project: ProjectSettings, batch_id: str, thresholds: Thresholds)
     left_out += repeated
     labelling = labelling_of(project)
     offered = batch.model_copy(update={"samples": tuple(readable), "assignee": assignee_of(central, batch)})
-    labelling.push(offered, cache.path_of, pre_annotations(offered, thresholds))
+    seeds = seeds_of(project, offered, thresholds, cache.pixels_of, lambda: labelling.seeds(offered))
+    labelling.push(offered, cache.path_of, seeds)
     offered_at(central, batch)
     return Offered(batch_id=batch_id, where=labelling.where(batch_id), images=len(readable), left_out=tuple(left_out))
 

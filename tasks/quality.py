@@ -179,7 +179,7 @@ def by_strategy(labels: Sequence[Label], said: Said) -> dict[str, Any]:
     images: dict[str, int] = {}
     for label in labels:
         one = corrected(label, said)
-        if one is not None:
+        if one is not None and not label.seeded_by:  # boxes of another model say nothing of what the device's is worth
             strategy = said.samples[label.sample_id].strategy
             found[strategy] = found.get(strategy, Corrections()) + one
             images[strategy] = images.get(strategy, 0) + 1

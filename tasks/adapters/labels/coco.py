@@ -45,7 +45,7 @@ from tasks.core.splits import source_group_of
 
 UNKNOWN_IMAGE = "image that is not in the batch"
 ORPHAN = "box of an image that is not in its file"
-SELDOM = ("origin", "reason", "lead_seconds")  # written where they say more than the default
+SELDOM = ("origin", "reason", "lead_seconds", "seeded_by")  # written where they say more than the default
 EXTRAS = ("status", "seeded", "corrections", *SELDOM)
 _SAMPLE_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{20}(?![0-9a-f])")
 

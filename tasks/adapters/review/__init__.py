@@ -13,7 +13,7 @@ from tasks.adapters.review.app import DEFAULT_PORT, PROJECT_VARIABLE, app_url, b
 from tasks.adapters.review.dataset import ReviewItem, SyncCounts, remove_samples, sync_dataset
 from tasks.adapters.review.evaluation import remove_evaluations, write_evaluation
 from tasks.adapters.review.mongod import check_that_it_answers, ensure_database, find_mongod, stop_database
-from tasks.adapters.review.views import SavedView, save_views
+from tasks.adapters.review.views import SavedView, save_list_view, save_views
 
 __all__ = [
     "DEFAULT_PORT",
@@ -29,6 +29,7 @@ __all__ = [
     "launch_command",
     "remove_evaluations",
     "remove_samples",
+    "save_list_view",
     "save_views",
     "stop_database",
     "sync_dataset",

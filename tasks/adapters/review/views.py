@@ -12,6 +12,7 @@ from typing import Any
 
 from tasks.adapters.review.dataset import GROUND_TRUTH, PREDICTIONS, UNLABELLED, fiftyone
 from tasks.core.entities import Rule
+from tasks.core.errors import ReviewUnavailable
 from tasks.core.settings import DEFAULT_THRESHOLD, Thresholds
 
 
@@ -49,6 +50,19 @@ def save_views(
         views += [blind_misses(dataset, eval_key), blind_patches(dataset, eval_key)]
         views.append(false_alarms(dataset, eval_key, thresholds))
     return [save(dataset, *view) for view in views]
+
+
+def save_list_view(name: str, title: str, sample_ids: Sequence[str]) -> SavedView:
+    """Save the images of `sample_ids`, in this order, as a view of the dataset `name`; none makes an empty view.
+
+    Sample ids that the dataset does not have are left out. Raises ReviewUnavailable where there is no such dataset.
+    """
+    fo = fiftyone()
+    if not fo.dataset_exists(name):
+        raise ReviewUnavailable(f"FiftyOne has no dataset {name!r}: a turn of edgeloop loop makes it (review: true)")
+    dataset = fo.load_dataset(name)
+    description = f"{len(sample_ids)} images, the first ones first."
+    return save(dataset, title, description, dataset.select_by("sample_id", list(sample_ids), ordered=True))
 
 
 def save(dataset: Any, name: str, description: str, view: Any) -> SavedView:

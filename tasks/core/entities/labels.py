@@ -59,6 +59,7 @@ class Label(Record):
     annotator: str
     labelled_at: UtcTime
     seeded: bool = Field(False, description="the person saw pre-annotations")
+    seeded_by: str = Field("", description="pre-annotator whose boxes these were; empty: the device's model")
     corrections: int = Field(0, description="boxes added, removed, moved or renamed against the pre-annotations")
     origin: Literal["human", "model"] = Field("human", description="model: predictions that were accepted in bulk")
     reason: str = Field("", max_length=200, description="why it was skipped, in the words of who did")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from tasks.core.settings.base import Fraction, Settings
+from tasks.core.settings.base import DEFAULT_THRESHOLD, Fraction, Settings
 
 SkipReason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -43,6 +43,15 @@ class LabellingSettings(Settings):
     )
     trial_agreement: Fraction = Field(
         0.9, description="F1 at IoU 0.5 with the gold labels, from which on a trial is accepted by itself"
+    )
+    pre_annotator: str = Field(
+        "production",
+        min_length=1,
+        description="whose boxes people begin with. production: the device's own detections; a path to an .onnx "
+        "detector, or to a .pt of ultralytics' YOLOE or YOLO-World, which is asked for the project's class names",
+    )
+    pre_annotator_confidence: Fraction = Field(
+        DEFAULT_THRESHOLD, description="from which on boxes of a pre-annotator other than production are shown"
     )
     done_share: float = Field(
         1.0, gt=0, le=1, description="a batch ends when this share of its images is labelled or skipped"
