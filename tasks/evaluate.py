@@ -21,7 +21,7 @@ from tasks.core.bootstrap import REPLICATES
 from tasks.core.entities import DatasetEntry, Evaluation, Label, Split, Suggestion, Task, content_id
 from tasks.core.errors import NotEnoughData, SettingsError
 from tasks.core.field import FieldRecall
-from tasks.core.matching import ImageResult, Matches, match, match_classes
+from tasks.core.matching import MATCHING_FLOOR, ImageResult, Matches, match, match_classes
 from tasks.core.settings import ProjectSettings, Thresholds, validated
 from tasks.retries import may_pass
 
@@ -214,7 +214,8 @@ def sync_review(
     review.sync_dataset(
         project.project, review_items(images, central.images, project.classes, model_version), project.classes
     )
-    thresholds = central.evaluation(evaluation).thresholds if evaluation else {}
+    found = central.evaluation(evaluation) if evaluation else None
+    thresholds = found.thresholds if found else {}
     key = f"model_{model_version}" if evaluation else ""
     if key:
         measured = [i for i, entry in enumerate(images.entries) if entry.split in ("calibration", "test")]
@@ -228,6 +229,7 @@ def sync_review(
         eval_key=key,
         thresholds=thresholds,
         rules=proposed.rules if proposed else (),
+        confidence_floor=found.confidence_floor if found else MATCHING_FLOOR,
         newest_batch=max(entries, key=lambda e: e.sample.captured_at).batch_id if entries else "",
     )
     return {view.name: f"/datasets/{project.project}?view={view.slug}" for view in views}

@@ -23,7 +23,7 @@ from tasks.suggest import scored_forecasts
 from tasks.turn import read_turns
 
 THUMBNAILS = 8
-LINKED_VIEWS = ("To review", "Misses in the suggested band", "Blind misses")
+LINKED_VIEWS = ("To review", "Misses in the suggested band", "Misses within reach", "Blind misses")
 NO_NEW_MODEL = "No new model was trained in this round."
 SAME_PRECISION = "Both models on the same test images; recall of both at the live model's operating precision."
 FORECAST_NAMES = {

@@ -174,6 +174,13 @@ def test_saved_views_hold_what_their_names_say(tmp_path, database):
     assert {k: v for k, v in kinds.items() if k} == dict(zip(*np.unique(truths.blind[blind], return_counts=True)))
     assert dataset.load_saved_view("Blind misses, patches").count() == blind.sum()
 
+    again = review.save_views("views", eval_key="newest", thresholds=THRESHOLDS, confidence_floor=0.05)
+    reach = (truths.confidence >= 0.05) & (truths.confidence < threshold[truths.class_id])
+    counts = {view.slug: view.count for view in again}
+    assert counts["misses-within-reach"] == len(np.unique(truths.image[reach]))
+    assert counts["misses-within-reach-patches"] == reach.sum() > 0
+    assert not dataset.has_saved_view("Misses in the suggested band")
+
 
 @pytest.mark.slow
 def test_an_evaluation_of_other_images_is_refused(tmp_path, database):

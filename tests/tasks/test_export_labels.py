@@ -167,7 +167,7 @@ def test_memory_is_linear_in_the_boxes_at_most(tmp_path, form):
         labels = LabelSet("b", labelled, ("car", "truck"))
         archive = tmp_path / f"{images}.zip"
         gc.collect()
-        gc.freeze()  # with all that the suite holds, rings of garbage would wait much longer than in a process of its own
+        gc.freeze()  # with all that the suite holds, rings of garbage would wait longer than in a process of its own
         tracemalloc.start()
         write_zip(archive, parts_of(form, labels))
         peaks.append(tracemalloc.get_traced_memory()[1])

@@ -13,7 +13,10 @@ from typing import Any
 from tasks.adapters.review.dataset import GROUND_TRUTH, PREDICTIONS, UNLABELLED, fiftyone
 from tasks.core.entities import Rule
 from tasks.core.errors import ReviewUnavailable
+from tasks.core.matching import MATCHING_FLOOR
 from tasks.core.settings import DEFAULT_THRESHOLD, Thresholds
+
+OF_RULES, OF_ALL = "Misses in the suggested band", "Misses within reach"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,14 @@ def save_views(
     eval_key: str = "",
     thresholds: Thresholds | None = None,
     rules: Sequence[Rule] = (),
+    confidence_floor: float = MATCHING_FLOOR,
     newest_batch: str = "",
 ) -> list[SavedView]:
     """Save the views that the dataset `name` can fill and return them, empty ones too.
 
-    Always "To review"; with `newest_batch` that batch; with an evaluation its false alarms and blind misses; with the
-    `rules` of a suggestion the misses whose candidate lies in one of their bands, as images and as patches.
+    Always "To review"; with `newest_batch` that batch; with an evaluation its false alarms and blind misses, and the
+    misses within a device's reach: those whose candidate lies in a band of the `rules` of a suggestion, or without
+    rules anywhere from `confidence_floor` to the threshold, where expected misses look. As images and as patches.
     """
     dataset = fiftyone().load_dataset(name)
     thresholds = thresholds or {}
@@ -45,8 +50,7 @@ def save_views(
     if newest_batch:
         views.append(of_batch(dataset, newest_batch))
     if eval_key and dataset.has_evaluation(eval_key):
-        if rules:
-            views += misses_in_bands(dataset, eval_key, thresholds, rules)
+        views += misses_in_bands(dataset, eval_key, thresholds, rules, confidence_floor)
         views += [blind_misses(dataset, eval_key), blind_patches(dataset, eval_key)]
         views.append(false_alarms(dataset, eval_key, thresholds))
     return [save(dataset, *view) for view in views]
@@ -93,19 +97,26 @@ def of_batch(dataset: Any, batch: str) -> tuple[str, str, Any]:
 
 
 def misses_in_bands(
-    dataset: Any, key: str, thresholds: Thresholds, rules: Sequence[Rule]
+    dataset: Any, key: str, thresholds: Thresholds, rules: Sequence[Rule], confidence_floor: float
 ) -> list[tuple[str, str, Any]]:
     """Missed objects whose candidate detection lies in the band of a rule, as images and as patches.
 
-    A rule reaches a little above the threshold; what lies there is found, not missed, and is not shown.
+    A rule reaches a little above the threshold; what lies there is found, not missed, and is not shown. Without rules
+    the band of each class is all between the floor and its threshold.
     """
+    chosen = [(rule.class_name, rule.low, rule.high) for rule in rules]
+    chosen = chosen or [(name, confidence_floor, threshold(thresholds, name)) for name in dataset.default_classes]
     truth = any_of(
-        is_class(rule.class_name)
-        & between(f"{key}_conf", rule.low, min(rule.high, threshold(thresholds, rule.class_name)))
-        for rule in rules
+        is_class(name) & between(f"{key}_conf", low, min(high, threshold(thresholds, name)))
+        for name, low, high in chosen
     )
-    candidate = any_of(is_class(rule.class_name) & between("confidence", rule.low, rule.high) for rule in rules)
-    bands = ", ".join(f"{rule.class_name} {rule.low:g} to {rule.high:g}" for rule in rules)
+    candidate = any_of(is_class(name) & between("confidence", low, high) for name, low, high in chosen)
+    bands = ", ".join(f"{name} {low:g} to {high:.3g}" for name, low, high in chosen)
+    title, other = (OF_RULES, OF_ALL) if rules else (OF_ALL, OF_RULES)
+    for stale in (other, f"{other}, patches"):  # of an earlier suggestion, and of an evaluation that is gone
+        if dataset.has_saved_view(stale):
+            dataset.delete_saved_view(stale)
+    told = "the rules are for" if rules else "expected misses look for"
     images = dataset.match_labels(fields=GROUND_TRUTH, filter=truth).filter_labels(
         PREDICTIONS, candidate, only_matches=False
     )
@@ -115,8 +126,8 @@ def misses_in_bands(
         .to_evaluation_patches(key)
     )
     return [
-        ("Misses in the suggested band", f"Images with a miss that the rules are for: {bands}.", images),
-        ("Misses in the suggested band, patches", f"The missed objects and their candidates: {bands}.", patches),
+        (title, f"Images with a miss that {told}: {bands}.", images),
+        (f"{title}, patches", f"The missed objects and their candidates: {bands}.", patches),
     ]
 
 
