@@ -15,10 +15,13 @@ import typer
 from tasks.core.errors import DataError, EdgeloopError, LabellingUnavailable, ObjectMissing, SettingsError
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from flows.wait import Look
     from tasks.core.settings import ProjectSettings
     from tasks.waiting import State
 
+CALM = 1.0  # s
 STILL_OPEN = 1  # exit code when the time is over and people are not
 CONFIG = Path("configs/project.yaml")
 ConfigFile = Annotated[Path, typer.Option("--config", help="the project, as in configs/project.yaml")]
@@ -37,6 +40,10 @@ def wait(
         Optional[str],  # noqa: UP045
         typer.Option(help="deployment, FLOW/NAME, that is started once when batches have ended"),
     ] = None,
+    listen: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="HOST:PORT of webhooks that hurry the next look, as in 127.0.0.1:8099"),
+    ] = None,
 ) -> None:
     """Look at the labels again and again until people are done. Ctrl-C ends it, and nothing is lost.
 
@@ -44,20 +51,29 @@ def wait(
     fails for want of the bucket, the server or the place where people label is told and made again.
     """
     minutes = minutes_of(until)
+    from flows.wait_listen import hints
     from tasks.adapters.config import read_project
 
     project = read_project(config)
+    with hints(listen) as heard:
+        look_until(project, every, minutes, then or "", heard)
+
+
+def look_until(project: ProjectSettings, every: float, minutes: float | None, then: str, heard: Event) -> None:
+    """Looks until no batch is open or the minutes are over; `heard`, once set, hurries the next one."""
     end = None if minutes is None else time.monotonic() + 60 * minutes
     told: dict[str, str] = {}
     while True:
-        look = tried(project, then or "")
+        look = tried(project, then)
         if look is not None:
             tell(look, told)
             if look.is_over:
                 return
         if end is not None and time.monotonic() + every > end:
             raise typer.Exit(STILL_OPEN if look is None or look.open or look.problems else 0)
-        time.sleep(every)
+        if heard.wait(every):
+            time.sleep(CALM)  # of many hints within it one look is made
+        heard.clear()
 
 
 def minutes_of(until: str) -> float | None:

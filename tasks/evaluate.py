@@ -6,9 +6,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from prefect import task
+from prefect.logging import get_logger
 
 from tasks.adapters.coco import class_figure, classification_figures, coco_figures
 from tasks.adapters.images import ImageCache
@@ -18,12 +19,18 @@ from tasks.adapters.report import evaluation_report
 from tasks.central import Central, EvaluatedImages, detect_again, of_split
 from tasks.core import bands, layout
 from tasks.core.bootstrap import REPLICATES
-from tasks.core.entities import DatasetEntry, Evaluation, Label, Split, Suggestion, Task, content_id
-from tasks.core.errors import NotEnoughData, SettingsError
+from tasks.core.entities import DatasetEntry, Evaluation, Label, Sample, Split, Suggestion, Task, content_id
+from tasks.core.errors import ModelError, NotEnoughData, SettingsError
 from tasks.core.field import FieldRecall
 from tasks.core.matching import MATCHING_FLOOR, ImageResult, Matches, match, match_classes
 from tasks.core.settings import ProjectSettings, Thresholds, validated
+from tasks.likeness import embeddings_of
 from tasks.retries import may_pass
+
+if TYPE_CHECKING:
+    from tasks.adapters.review import SavedView
+
+EMBEDDED_AT_ONCE = 2000  # images, between two writes
 
 
 @task(
@@ -232,7 +239,26 @@ def sync_review(
         confidence_floor=found.confidence_floor if found else MATCHING_FLOOR,
         newest_batch=max(entries, key=lambda e: e.sample.captured_at).batch_id if entries else "",
     )
+    views += compare_images(central, model_version, [entry.sample for entry in images.entries])
     return {view.name: f"/datasets/{project.project}?view={view.slug}" for view in views}
+
+
+def compare_images(central: Central, model_version: str, samples: Sequence[Sample]) -> list[SavedView]:
+    """Views of what is alike and what is unusual, by the model's own features; none where it has none to give."""
+    from tasks.adapters import review
+
+    name = central.project.project
+    wanted = review.not_embedded(name, model_version)
+    new = [one for one in samples if one.sample_id in wanted]
+    try:
+        for start in range(0, len(new), EMBEDDED_AT_ONCE):  # so that a stop loses little
+            some = new[start : start + EMBEDDED_AT_ONCE]
+            review.write_embeddings(name, model_version, embeddings_of(central, model_version, some))
+    except ModelError as error:
+        get_logger("edgeloop").info("images are not compared: %s", error)
+        review.forget_alike(name)
+        return []
+    return list(review.find_alike(name, model_version).views)
 
 
 def review_items(images: EvaluatedImages, cache: ImageCache, class_names: Sequence[str], model_version: str) -> list:  # type: ignore[type-arg]

@@ -1,7 +1,7 @@
 """Labelling in Label Studio: a project a batch, a task an image, known by `meta.sample_id`.
 
 Nothing of it is remembered here: what people were given, and the boxes that they began with, stand in the tasks
-themselves, so that any machine goes on where another one ended. Label Studio's webhooks are not used: a pull looks.
+themselves, so that any machine goes on where another one ended. A webhook only hurries: a pull looks.
 
 Images of an S3 bucket stay there: Label Studio signs an address for each look at them, with the credentials that its
 own server has. Images of a local folder are uploaded, so that the server may be anywhere, nothing outside the image
@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.labelling.labelstudio_client import LabelStudio
 from tasks.adapters.labelling.labelstudio_interface import IMAGE, instructions, labelling_interface, reason_in
+from tasks.adapters.labelling.labelstudio_webhook import ensure_webhook
 from tasks.adapters.labels.labelstudio_json import labels_of_tasks, regions_of
 from tasks.adapters.secrets import secret
 from tasks.core import layout
@@ -52,15 +53,23 @@ class LabelStudioLabelling:
     """Batches as projects of a Label Studio server.
 
     bucket: where the images are. annotations: how many people label each image. skip_reasons: to choose from.
+    webhook_url: whom a project calls when somebody has labelled; empty: nobody.
     """
 
     def __init__(
-        self, server: LabelStudio, bucket: Bucket, *, annotations: int = 1, skip_reasons: Sequence[str] = ()
+        self,
+        server: LabelStudio,
+        bucket: Bucket,
+        *,
+        annotations: int = 1,
+        skip_reasons: Sequence[str] = (),
+        webhook_url: str = "",
     ) -> None:
         self._server = server
         self._bucket = bucket
         self._annotations = annotations
         self._skip_reasons = tuple(skip_reasons)
+        self._webhook_url = webhook_url
         self._problems: dict[str, list[str]] = {}
 
     @classmethod
@@ -69,7 +78,13 @@ class LabelStudioLabelling:
         settings = project.labelling
         server = LabelStudio(settings.labelstudio_url, access_token(Path(settings.labelstudio_token_file)))
         bucket = Bucket(project.bucket, project.project)
-        return cls(server, bucket, annotations=settings.annotations, skip_reasons=settings.skip_reasons)
+        return cls(
+            server,
+            bucket,
+            annotations=settings.annotations,
+            skip_reasons=settings.skip_reasons,
+            webhook_url=settings.webhook_url,
+        )
 
     def where(self, batch_id: str) -> str:
         """The page of the batch's project; the list of projects where there is none."""
@@ -91,6 +106,8 @@ class LabelStudioLabelling:
             self._server.post(f"/api/projects/{project}/import", tasks)
         if missing:
             self._drop_doubles(project)
+        if self._webhook_url:
+            ensure_webhook(self._server, project, self._webhook_url)
 
     def offered(self, batch: Batch) -> tuple[str, ...]:
         """The sample ids that have a task; all of the batch where its project is not there."""

@@ -67,6 +67,12 @@ class LabellingSettings(Settings):
         30.0, ge=0, le=3650, description="days after the end of a batch on which labels of it are still taken in"
     )
     labelstudio_url: str = Field("http://127.0.0.1:8080", description="the server of `labelstudio`")
+    webhook_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@]+)?$",
+        description="address of `edgeloop wait --listen`, which Label Studio calls when somebody has labelled, with "
+        "EDGELOOP_WEBHOOK_TOKEN; empty: nobody is called",
+    )
     labelstudio_token_file: str = Field(
         "labelstudio/token",
         description="file, readable by you alone, of the personal access token, where "

@@ -1,12 +1,14 @@
 """Batches in a real Label Studio server: out and back, again after an end anywhere, and what people break."""
 
 import json
+import socket
 import time
 from collections import Counter
 
 import httpx
 import pytest
 
+from flows.wait_listen import hints
 from tasks.adapters.bucket import Bucket
 from tasks.adapters.labelling import labelstudio as module
 from tasks.adapters.labelling import pre_annotations
@@ -208,3 +210,21 @@ def test_the_command_keeps_its_secrets_and_its_folder_to_itself(server):
     assert f"port {server.port} of 127.0.0.1: cannot be used" in elsewhere.stderr
     none = edgeloop("labelstudio", "down", "--folder", "other", cwd=server.home)
     assert (none.returncode, none.stdout) == (0, "no server runs in other\n")
+
+
+def test_a_project_calls_who_waits_when_somebody_has_labelled(server, labelling, batch_of, image_of, monkeypatch):
+    """The webhook is made once, however often a batch is pushed; its call has the token and is taken as a hint."""
+    monkeypatch.setenv("EDGELOOP_WEBHOOK_TOKEN", "a-token-of-this-test")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    labelling._webhook_url = f"http://{address}/"
+    batch = batch_of(1)
+    with hints(address) as heard:
+        labelling.push(batch, image_of, {})
+        labelling.push(batch, image_of, {})
+        project = labelling._project(batch.batch_id)
+        assert len(server.client().get("/api/webhooks/", project=project)) == 1
+        assert not heard.is_set()
+        submit(server.client(), tasks_of(labelling, batch)[batch.samples[0].sample_id], batch.samples[0])
+        assert heard.wait(20)
