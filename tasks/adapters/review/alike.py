@@ -24,7 +24,7 @@ LEAST_IMAGES = 4  # below which nobody needs to be told what is alike
 NEIGHBOURS = 3
 BLOCK = 1000  # images that are held against all others at once
 PAIRS = 2000  # drawn, from which the distance of two images is taken
-REPEATING = 0.1  # of that distance: as near as this, an image repeats another
+REPEATING = 0.01  # of that distance: as near as this, an image repeats another
 
 Floats = NDArray[np.float32]
 
@@ -58,7 +58,7 @@ def write_embeddings(name: str, made_by: str, embeddings: Mapping[str, Floats]) 
 def find_alike(name: str, made_by: str) -> Alike:
     """Compare all images with an embedding of that model, and save the views "Near-duplicates" and "Most unusual".
 
-    An image repeats another where their cosine distance is at most a tenth of the median distance of two images: what
+    An image repeats another where their cosine distance is at most a hundredth of the median distance of two images: what
     is near depends on the model and on the place. Of images that repeat one another the first by sample id stays.
     """
     import fiftyone.brain as brain
