@@ -58,8 +58,8 @@ def write_embeddings(name: str, made_by: str, embeddings: Mapping[str, Floats]) 
 def find_alike(name: str, made_by: str) -> Alike:
     """Compare all images with an embedding of that model, and save the views "Near-duplicates" and "Most unusual".
 
-    An image repeats another where their cosine distance is at most a hundredth of the median distance of two images: what
-    is near depends on the model and on the place. Of images that repeat one another the first by sample id stays.
+    An image repeats another where their cosine distance is at most a hundredth of the median distance of two images:
+    what is near depends on the model and on the place. Of images that repeat one another the first by sample id stays.
     """
     import fiftyone.brain as brain
 
