@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from tasks.adapters.detector import open_detector
 from tasks.adapters.labelling.seeds import OTHER, may_be_seeded, pre_annotation, pre_annotations
-from tasks.adapters.trainer.library import _UNREADABLE as UNREADABLE
-from tasks.adapters.trainer.library import first_line, quiet, ultralytics
+from tasks.adapters.trainer.library import UNREADABLE, first_line, quiet, ultralytics
 from tasks.core.entities import Batch, Detections, Label, Sample, detection_records
 from tasks.core.errors import DataError, ModelError, ObjectMissing, SettingsError
 from tasks.core.settings import ProjectSettings, Thresholds

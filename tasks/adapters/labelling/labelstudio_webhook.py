@@ -23,9 +23,12 @@ def webhook_token(wanted_by: str) -> str:
 
 
 def ensure_webhook(server: LabelStudio, project: int, url: str) -> None:
-    """Let a project call `url`; one that calls it already is left as it is."""
+    """Let a project call `url` with the token of today; one that does already is left as it is."""
     token = webhook_token("labelling.webhook_url")
-    if any(hook["url"] == url for hook in server.get("/api/webhooks/", project=project)):
+    calling = [hook for hook in server.get("/api/webhooks/", project=project) if hook["url"] == url]
+    if any(hook["headers"].get(HEADER) == token for hook in calling):
         return
+    for hook in calling:
+        server.delete(f"/api/webhooks/{hook['id']}/")
     hook = {"project": project, "url": url, "headers": {HEADER: token}, "actions": ACTIONS}
     server.post("/api/webhooks/", {**hook, "send_payload": False, "send_for_all_actions": False})

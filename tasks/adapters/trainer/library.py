@@ -37,7 +37,7 @@ INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorb
 FONTS = ("Arial.ttf", "Arial.Unicode.ttf")  # those that it would download before it reads any dataset
 
 # What reading a checkpoint raises when it is cut, is something else, or asks for what is not on the allow-list.
-_UNREADABLE = (
+UNREADABLE = (
     RuntimeError, TypeError, ValueError, KeyError, AttributeError, IndexError, EOFError, OSError, AssertionError,
     SyntaxError, ImportError, pickle.UnpicklingError,
 )  # fmt: skip
@@ -102,7 +102,7 @@ def load_checkpoint(path: Path) -> Any:
         with quiet(), tempfile.TemporaryDirectory(prefix="edgeloop-checkpoint-") as folder:
             # The library changes names that it knows, and downloads those that it does not find.
             model = library.YOLO(str(Path(shutil.copyfile(path, Path(folder) / "checkpoint.pt"))), task="detect")
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ModelError(f"checkpoint {path.name}: cannot be loaded: {first_line(error)}") from None
     if model.task != "detect":
         raise ModelError(f"checkpoint {path.name}: is a model for {model.task}; give one for detection")

@@ -213,13 +213,15 @@ def test_the_command_keeps_its_secrets_and_its_folder_to_itself(server):
 
 
 def test_a_project_calls_who_waits_when_somebody_has_labelled(server, labelling, batch_of, image_of, monkeypatch):
-    """The webhook is made once, however often a batch is pushed; its call has the token and is taken as a hint."""
-    monkeypatch.setenv("EDGELOOP_WEBHOOK_TOKEN", "a-token-of-this-test")
+    """The webhook is made once, however often a batch is pushed; its call has the newest token, and is a hint."""
+    monkeypatch.setenv("EDGELOOP_WEBHOOK_TOKEN", "a-token-of-yesterday")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     labelling._webhook_url = f"http://{address}/"
     batch = batch_of(1)
+    labelling.push(batch, image_of, {})
+    monkeypatch.setenv("EDGELOOP_WEBHOOK_TOKEN", "a-token-of-this-test")
     with hints(address) as heard:
         labelling.push(batch, image_of, {})
         labelling.push(batch, image_of, {})
