@@ -65,7 +65,7 @@ class Taken:
 
 
 def tables(options: Options = Options()) -> Iterator[Table]:
-    """The formats by themselves, and the whole way."""
+    """The formats by themselves, the whole way, and a look at a batch of twice as many images."""
     for title, steps in (("Labels: files", of_formats), ("Labels: out to a team and back", of_the_whole_way)):
         small, large = (dict(steps(size, options.boxes)) for size in options.sizes)
         yield Table(
@@ -74,6 +74,9 @@ def tables(options: Options = Options()) -> Iterator[Table]:
             [row(name, small[name], large[name]) for name in large],
             ["A tenth of the images in a tenth of the time and memory is a ratio of 10."],
         )
+    from tests.benchmarks import bench_labels_look  # its material is made here
+
+    yield bench_labels_look.table(2 * options.images)
 
 
 def row(name: str, small: Taken, large: Taken) -> tuple[str, ...]:
@@ -171,9 +174,10 @@ def a_label(sample: Sample, seed: int, boxes: int) -> Label:
     return Label(sample_id=sample.sample_id, boxes=found, annotator="team", labelled_at=NOON)
 
 
-def a_large_batch(folder: Path, images: int) -> tuple[ProjectSettings, Batch]:
+def a_large_batch(folder: Path, images: int, interface: str = "files") -> tuple[ProjectSettings, Batch]:
     """A batch in a bucket, with a small picture of its own for every sample: what follows its end makes it one."""
-    project = a_project(folder)
+    labelling = {"interface": interface, "folder": str(folder / "labelling"), "near_duplicates": False}
+    project = a_project(folder, project=f"yard-{images}", labelling=labelling)  # one review database serves all
     bucket, picture, samples = Central(project).bucket, a_picture(0), []
     for n in range(images):
         content = picture + n.to_bytes(4, "big")
