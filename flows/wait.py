@@ -7,12 +7,14 @@ process, on another machine or after days.
 from __future__ import annotations
 
 from prefect import flow
+from prefect.logging import get_logger
 from pydantic import BaseModel
 
-from tasks.core.errors import BucketError, DataError, LabellingUnavailable
+from tasks.core.errors import BucketError, DataError, LabellingUnavailable, SettingsError
 from tasks.core.people.progress import Progress
 from tasks.core.settings import ProjectSettings
-from tasks.label import Pulled, pull_batch
+from tasks.label import Pulled, labelling_of, pull_batch
+from tasks.quality import quality, show_quality
 from tasks.wait import batches_in_hand, show_all, show_progress, start_once, tell_events
 
 
@@ -41,17 +43,29 @@ def wait_for_labels(project: ProjectSettings, then: str = "") -> Look:
 
     then: a deployment, `flow/name`, that is started once when batches have ended; empty: nobody is started.
     """
-    pulled, problems = pull_each(project, batches_in_hand(project))
+    known = batches_in_hand(project)
+    pulled, problems = pull_each(project, known)
     found = {p.batch_id: p.progress for p in pulled if p.progress}
     ended = {p.batch_id: p.ended for p in pulled if p.ended}
     events: list[str] = []
     for p in pulled:
         if p.progress:
             show_progress(p.progress, p.ended, p.problems)
-            events += tell_events(project, p.progress, p.ended, p.revision)
+            sent = tell_events(project, p.progress, p.ended, p.revision)
+            if p.ended and (sent or p.revision != known[p.batch_id]):
+                tell_quality(project, p.batch_id)
+            events += sent
     show_all(project, [(progress, ended.get(batch, "")) for batch, progress in found.items()], problems)
     started = start_once(project, then, list(ended)) if then and ended else ""
     return Look(batches=found, ended=ended, problems=tuple(problems), events=tuple(events), started=started)
+
+
+def tell_quality(project: ProjectSettings, batch: str) -> None:
+    """How good the labels of a batch that has ended are. Where that cannot be told, the look goes on without."""
+    try:
+        show_quality(batch, quality(project, labelling_of(project), [batch]))
+    except (BucketError, DataError, LabellingUnavailable, SettingsError) as error:
+        get_logger("edgeloop").warning("how good the labels of %s are is not told: %s", batch, error)
 
 
 def pull_each(project: ProjectSettings, batches: dict[str, int]) -> tuple[list[Pulled], list[str]]:

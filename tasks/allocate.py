@@ -12,7 +12,6 @@ from prefect import task
 from pydantic import BaseModel
 
 from tasks.adapters.bucket import Bucket
-from tasks.adapters.releases import latest_release
 from tasks.batching import prepared
 from tasks.central import Central, batches_of, results_of
 from tasks.core import allocation as shares
@@ -26,7 +25,7 @@ from tasks.core.entities import (
     DatasetEntry,
     Sample,
 )
-from tasks.core.errors import ObjectMissing, RecordInvalid, SettingsError
+from tasks.core.errors import RecordInvalid, SettingsError
 from tasks.core.matching import match
 from tasks.core.settings import ProjectSettings, Thresholds
 from tasks.core.splits import is_imported
@@ -280,11 +279,7 @@ def orders_by_version(central: Central) -> OrdersOf:
 
 def read_orders(central: Central, settings_version: str) -> Orders:
     """The release that a sample was taken under; what is in force now where there is no such release."""
-    try:
-        found = central.release_of(settings_version)
-    except (RecordInvalid, ObjectMissing):
-        found = None
-    found = found or latest_release(central.bucket, central.project.group)
+    found = central.release_under(settings_version)
     if found is None:
         return Orders({}, central.project.sampling.persist_predictions)
     return Orders(found.thresholds, found.settings.persist_predictions)

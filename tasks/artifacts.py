@@ -18,6 +18,11 @@ from prefect.artifacts import (
 from prefect.exceptions import PrefectException
 from prefect.logging import get_logger
 
+from tasks.adapters.secrets import known_secrets
+from tasks.core.people.words import in_every_string
+
+SHORTEST_SECRET = 6  # characters; a shorter value of the environment is part of too many words
+HIDDEN = "***"
 UNREACHABLE = (PrefectException, httpx.HTTPError, OSError, RuntimeError)
 
 
@@ -57,6 +62,18 @@ def tell_progress(key: str, percent: float, description: str = "") -> None:
 def said_last(key: str) -> object:
     """What the newest artifact of a key holds; None where there is none."""
     return getattr(Artifact.get(artifact_key(key)), "data", None)
+
+
+def cleaned(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
+    return [{key: in_every_string(value, without_secrets) for key, value in row.items()} for row in rows]
+
+
+def without_secrets(text: str) -> str:
+    """Text with the values of all secrets that this process knows taken out."""
+    for secret in sorted(known_secrets(), key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, HIDDEN)
+    return text
 
 
 def picture(path: Path, alt: str) -> str:

@@ -16,6 +16,7 @@ from tasks.adapters.detector import Detector, open_detector
 from tasks.adapters.images import ImageCache
 from tasks.adapters.labels import labels_from_coco, revision_bytes
 from tasks.adapters.manifest import read_manifest
+from tasks.adapters.releases import latest_release
 from tasks.core import layout
 from tasks.core.entities import (
     STUB,
@@ -125,6 +126,14 @@ class Central:
         if match is None:
             return None
         return self.bucket.read_record(layout.release(match["group"], int(match["number"])), Release)
+
+    def release_under(self, settings_version: str) -> Release | None:
+        """The release that a sample was taken under; what is in force now where that is unknown; None before any."""
+        try:
+            found = self.release_of(settings_version)
+        except (RecordInvalid, ObjectMissing):
+            found = None
+        return found or latest_release(self.bucket, self.project.group)
 
     # --- batches and their labels ------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import csv
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
@@ -26,6 +26,7 @@ from tasks.core import layout
 from tasks.core.entities import Batch, Label, format_utc
 from tasks.core.errors import LabelsInvalid, ObjectConflict, SettingsError
 from tasks.core.settings import ProjectSettings
+from tasks.opinions import keep_opinions, opinions_of
 
 MAX_LABEL_BYTES = 4_000_000_000  # of a return, unpacked, without its images
 ATTEMPTS = 5  # to write the next revision while others write theirs
@@ -206,6 +207,9 @@ def store(
     if new:
         files.put_return(batch, returned.source.stem, new)
     revision, _ = central.store_labels(batch, new, after=newest)
+    keep_opinions(
+        central, batch.batch_id, words_of_people([*opinions_of(central, batch.batch_id), *held.values(), *new])
+    )
     for label in older:
         tell_older(label, held[label.sample_id], returned)
     if not usable:
@@ -221,6 +225,10 @@ def store(
         before=newest,
         revision=revision,
     )
+
+
+def words_of_people(labels: Iterable[Label]) -> list[Label]:
+    return [label for label in labels if label.origin == "human"]
 
 
 def is_older(label: Label, held: Label | None) -> bool:

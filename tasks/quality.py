@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from statistics import median
 from typing import Any
 
+from prefect import task
+
 from tasks.adapters.labelling import Labelling
+from tasks.artifacts import cleaned, tell_table
 from tasks.batching import gold_labels
 from tasks.central import Central
 from tasks.core import layout
+from tasks.core.allocation.cells import band_names, band_of
 from tasks.core.corrections import Corrections, corrections_of
 from tasks.core.entities import Batch, Label, Sample
 from tasks.core.errors import LabellingUnavailable, ObjectMissing, SettingsError
-from tasks.core.people.agreement import GOLD, Agreement, Pair, agreement, between_people, with_gold
-from tasks.core.settings import ProjectSettings
+from tasks.core.people.agreement import GOLD, Agreement, Disputed, Pair, agreement, between_people, disputed, with_gold
+from tasks.core.settings import ProjectSettings, Thresholds
 from tasks.core.splits import cluster_of
 from tasks.opinions import opinions_of
 from tasks.turn import newest_turn
 
-LEAST_F1 = 0.8  # of the upper bound: somebody whose agreement lies below it beyond doubt is named
+LEAST_F1 = 0.8  # of the upper bound: somebody whose agreement lies below it beyond doubt is named; and of an image
 NEVER_CORRECTS = 50  # boxes shown; somebody who left every one of them as it was may not have looked
 
 
@@ -40,14 +44,28 @@ class Annotator:
 
 
 @dataclass(frozen=True)
+class Worth:
+    """What people did to the pre-annotations of some images."""
+
+    images: int
+    corrections: Corrections
+
+
+@dataclass(frozen=True)
 class Quality:
-    """Of some batches. by_strategy: of the samples that people corrected pre-annotations in; images by strategy."""
+    """Of some batches.
+
+    by_strategy, by_band: of the images whose pre-annotations of the device's own model people corrected, by the
+    strategy that kept them and by the band of their most confident detection below its threshold.
+    disputed: images that several people labelled unlike one another.
+    """
 
     batches: tuple[str, ...]
     annotators: tuple[Annotator, ...] = ()
     pairs: tuple[Agreement, ...] = ()
-    by_strategy: Mapping[str, Corrections] = field(default_factory=dict)
-    images_by_strategy: Mapping[str, int] = field(default_factory=dict)
+    by_strategy: Mapping[str, Worth] = field(default_factory=dict)
+    by_band: Mapping[str, Worth] = field(default_factory=dict)
+    disputed: tuple[Disputed, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def told(self) -> dict[str, Any]:
@@ -77,12 +95,17 @@ def quality(project: ProjectSettings, labelling: Labelling, batches: Sequence[st
         add_batch(central, labelling, batch_id, said)
     gold = {sample_id: one.label for sample_id, one in gold_labels(central).items()}
     people = [label for label in said.labels if label.origin == "human"]
+    annotators = annotators_of(people, said, gold)
+    band = partial(band_under, cache(partial(thresholds_of, central)))
+    bands = worth(people, said, band)
     return Quality(
         batches=chosen,
-        annotators=tuple(annotators_of(people, said, gold)),
+        annotators=tuple(annotators),
         pairs=tuple(pairs_of(people, said)),
-        **by_strategy(people, said),
-        warnings=(*said.warnings, *doubts(annotators_of(people, said, gold))),
+        by_strategy=dict(sorted(worth(people, said, lambda sample: sample.strategy).items())),
+        by_band={name: bands[name] for name in band_names() if name in bands},
+        disputed=tuple(disputed(between_people(people), LEAST_F1)),
+        warnings=(*said.warnings, *doubts(annotators)),
     )
 
 
@@ -173,17 +196,26 @@ def corrected(label: Label, said: Said) -> Corrections | None:
     return corrections_of(seed.boxes, label.boxes) if seed is not None and label.status == "done" else None
 
 
-def by_strategy(labels: Sequence[Label], said: Said) -> dict[str, Any]:
-    """Corrections, and images that came with pre-annotations, by the strategy that kept the sample."""
-    found: dict[str, Corrections] = {}
-    images: dict[str, int] = {}
+def worth(labels: Sequence[Label], said: Said, group: Callable[[Sample], str]) -> dict[str, Worth]:
+    """What was done to pre-annotations, by the group that a sample is in."""
+    found: dict[str, Worth] = {}
     for label in labels:
         one = corrected(label, said)
         if one is not None and not label.seeded_by:  # boxes of another model say nothing of what the device's is worth
-            strategy = said.samples[label.sample_id].strategy
-            found[strategy] = found.get(strategy, Corrections()) + one
-            images[strategy] = images.get(strategy, 0) + 1
-    return {"by_strategy": dict(sorted(found.items())), "images_by_strategy": dict(sorted(images.items()))}
+            name = group(said.samples[label.sample_id])
+            before = found.get(name, Worth(0, Corrections()))
+            found[name] = Worth(before.images + 1, before.corrections + one)
+    return found
+
+
+def band_under(thresholds_of: Callable[[str], Thresholds], sample: Sample) -> str:
+    """The band of a sample at the thresholds that its device had."""
+    return band_of(sample.detections, thresholds_of(sample.settings_version))
+
+
+def thresholds_of(central: Central, settings_version: str) -> Thresholds:
+    release = central.release_under(settings_version)
+    return release.thresholds if release else {}
 
 
 def doubts(rows: Iterable[Annotator]) -> list[str]:
@@ -202,3 +234,44 @@ def doubts(rows: Iterable[Annotator]) -> list[str]:
                 f"nobody looked"
             )
     return told
+
+
+# --- where people look -----------------------------------------------------------------------------------------------
+
+DISPUTED = "Low agreement"
+
+
+def save_view(project: ProjectSettings, found: Quality) -> str:
+    """The disputed images as a saved view of the FiftyOne dataset; its path below the App's address.
+
+    Raises ReviewUnavailable where FiftyOne has no database, or not yet a dataset of this project.
+    """
+    from tasks.adapters import review
+
+    review.check_that_it_answers(review.ensure_database(Central(project).work / "fiftyone"))
+    view = review.save_list_view(project.project, DISPUTED, [one.sample_id for one in found.disputed])
+    return f"/datasets/{project.project}?view={view.slug}"
+
+
+@task(task_run_name="show the quality of {batch_id}")
+def show_quality(batch_id: str, found: Quality) -> None:
+    """A row a person as a table of the Prefect UI, when it says something new. Without secrets."""
+    rows = [annotator_row(row) for row in found.annotators] + [{"annotator": line} for line in found.warnings]
+    tell_table(f"labels-quality-{batch_id}", cleaned(rows), f"How good the labels of batch {batch_id} are", anew=False)
+
+
+def annotator_row(row: Annotator) -> dict[str, object]:
+    return {
+        "annotator": row.name,
+        "images": row.images,
+        "skipped": row.skipped,
+        "boxes": row.boxes,
+        **kinds(row.corrections),
+        "s an image": "" if row.lead_seconds is None else f"{row.lead_seconds:.0f}",
+        "with gold": row.gold.words if row.gold else "",
+        "with others": row.others.words if row.others else "",
+    }
+
+
+def kinds(one: Corrections) -> dict[str, object]:
+    return {"shown": one.shown, "added": one.added, "removed": one.removed, "moved": one.moved, "renamed": one.renamed}

@@ -18,15 +18,14 @@ from prefect.events.filters import EventFilter, EventIDFilter
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
-from tasks.adapters.secrets import known_secrets
-from tasks.artifacts import tell_markdown, tell_progress, tell_table
+from tasks.artifacts import cleaned, tell_markdown, tell_progress, tell_table, without_secrets
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import Record, UtcTime, content_id
 from tasks.core.errors import SettingsError
 from tasks.core.people.ending import Conditions, reminders_due
 from tasks.core.people.progress import Progress
-from tasks.core.people.words import annotator_rows, in_every_string, markdown_of, summary_row
+from tasks.core.people.words import annotator_rows, markdown_of, summary_row
 from tasks.core.settings import ProjectSettings
 from tasks.retries import may_pass
 from tasks.turn import newest_turn
@@ -34,8 +33,6 @@ from tasks.waiting import batches_known, created, now
 
 COMPLETED = "edgeloop.labels.completed"
 REMINDER = "edgeloop.labels.reminder"
-SHORTEST_SECRET = 6  # characters; a shorter value of the environment is part of too many words
-HIDDEN = "***"
 
 
 class Told(Record):
@@ -74,18 +71,6 @@ def show_all(project: ProjectSettings, batches: Sequence[tuple[Progress, str]], 
     rows = [summary_row(progress, ended) for progress, ended in batches]
     rows += [{"batch": line} for line in problems]
     tell_table(f"labels-{project.project}", cleaned(rows), "Batches that people have in hand", anew=False)
-
-
-def cleaned(rows: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    return [{key: in_every_string(value, without_secrets) for key, value in row.items()} for row in rows]
-
-
-def without_secrets(text: str) -> str:
-    """Text with the values of all secrets that this process knows taken out."""
-    for secret in sorted(known_secrets(), key=len, reverse=True):
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, HIDDEN)
-    return text
 
 
 # --- events ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tasks.adapters.labelling import FilesLabelling
 from tasks.central import Central
 from tasks.core import layout
 from tasks.core.entities import Turn
-from tasks.core.errors import SettingsError
+from tasks.core.errors import DataError, SettingsError
 from tasks.label import Done, offer_batch, pull_batch
 from tasks.wait import COMPLETED, REMINDER, Told
 from tasks.waiting import FirstOffer, close, now
@@ -103,6 +103,36 @@ def test_a_look_tells_how_far_people_are_and_once_that_they_are_done(prefect, tm
     assert is_told(project, batch)
     assert wait_for_labels(project).events == ()
     assert done_of(project, batch) == first
+
+
+@pytest.mark.slow
+def test_how_good_the_labels_are_is_told_when_a_batch_ends(prefect, tmp_path, monkeypatch):
+    """A row a person, without secrets, not before the end, not twice; where it fails the look goes on."""
+    from prefect.artifacts import Artifact
+
+    monkeypatch.setenv("SOME_TOKEN", "hunter2hunter2")
+    project, batch = a_begun_project(tmp_path, "worth", late_days=5)
+    key = f"labels-quality-{batch.batch_id}"
+    put_back(project, batch, 2)
+    wait_for_labels(project)
+    assert Artifact.get(key) is None
+    put_back(project, batch, 3, annotator="eve hunter2hunter2")
+    assert wait_for_labels(project).ended
+    first = Artifact.get(key)
+    rows = json.loads(first.data)
+    assert {row["annotator"]: row["images"] for row in rows}["eve ***"] >= 1
+    assert sum(row["images"] for row in rows) == 3
+    wait_for_labels(project)
+    assert Artifact.get(key).id == first.id
+
+    def broken(*_):
+        raise DataError("the bucket is odd today")
+
+    monkeypatch.setattr("flows.wait.quality", broken)
+    project, batch = a_begun_project(tmp_path / "second", "odd")
+    put_back(project, batch, 3)
+    assert wait_for_labels(project).events == (COMPLETED,)
+    assert Artifact.get(f"labels-quality-{batch.batch_id}") is None
 
 
 @pytest.mark.slow

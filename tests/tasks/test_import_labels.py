@@ -26,7 +26,9 @@ from tasks.core.entities import Label
 from tasks.core.errors import LabelsInvalid, ObjectMissing, SettingsError
 from tasks.export_labels import export_batch, export_labels
 from tasks.import_labels import OLDER, Return, take_in, write_report
-from tasks.label import offer_batch, pull_batch
+from tasks.label import labelling_of, offer_batch, pull_batch
+from tasks.opinions import opinions_of
+from tasks.quality import quality
 from tests.tasks.stages import HEIGHT, WIDTH, a_batch, a_project, a_sample, box, label, seen
 
 CLASSES = ("car", "truck")
@@ -148,6 +150,36 @@ def test_a_return_and_the_folder_of_the_batch_do_not_undo_each_other(project, tm
     os.utime(put, (ahead.timestamp(),) * 2)
     assert pull_batch.fn(project, "today", 2).revision == 3
     assert labels_of(project, batch)[one.sample_id].boxes == (box("car", 1, 1),)
+
+
+def test_a_return_of_somebody_else_is_a_second_opinion(project, tmp_path):
+    """Both words are kept and compared; the newer one is the label. The same person again corrects their own."""
+    batch = a_batch(project, range(3))
+    one, two, three = batch.samples
+    first = texts((one, box("car", 10, 10)), (two, box("car", 10, 10)))
+    given_back(project, zipped(tmp_path / "a.zip", first, LONG_AGO), annotator="acme")
+    assert opinions_of(Central(project), "today") == []
+    second = texts((one, box("car", 36, 20)), (three, box("car", 1, 1)))
+    given_back(project, zipped(tmp_path / "b.zip", second, LONG_AGO + timedelta(days=1)), annotator="bolt")
+    assert labels_of(project, batch)[one.sample_id].annotator == "bolt"
+    found = quality(project, labelling_of(project), ["today"])
+    assert [(p.first, p.second, p.images, p.f1) for p in found.pairs] == [("acme", "bolt", 1, 0.0)]
+    again = texts((one, box("car", 10, 10)))
+    given_back(project, zipped(tmp_path / "c.zip", again, LONG_AGO + timedelta(days=2)), annotator="bolt")
+    (pair,) = quality(project, labelling_of(project), ["today"]).pairs
+    assert pair.f1 == 1.0
+    assert [(o.annotator, o.sample_id) for o in opinions_of(Central(project), "today")] == [
+        ("acme", one.sample_id), ("bolt", one.sample_id)
+    ]  # fmt: skip
+
+
+def test_accepted_predictions_are_nobodys_opinion(project, tmp_path):
+    """A person's return over labels that a model made stands alone."""
+    batch = a_batch(project, range(1))
+    accepted = label(batch.samples[0], box("car", 10, 10), origin="model", annotator="model 0123", labelled_at=LONG_AGO)
+    Central(project).store_labels(batch, [accepted])
+    given_back(project, zipped(tmp_path / "a.zip", texts((batch.samples[0], box("car", 36, 20)))))
+    assert opinions_of(Central(project), "today") == []
 
 
 def test_two_who_write_at_once_both_win(project, tmp_path, monkeypatch):

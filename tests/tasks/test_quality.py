@@ -8,18 +8,24 @@ from functools import partial
 
 import pytest
 
+from flows.labels_quality import lines_of
+from tasks.adapters import review
 from tasks.adapters.labelling import FilesLabelling
 from tasks.central import Central
 from tasks.core import layout
-from tasks.core.entities import Turn
-from tasks.core.errors import LabellingUnavailable, SettingsError
+from tasks.core.allocation.cells import NOTHING_IN_DOUBT
+from tasks.core.entities import STUB, Release, Turn
+from tasks.core.errors import LabellingUnavailable, ReviewUnavailable, SettingsError
+from tasks.core.people.agreement import Disputed
+from tasks.core.settings import SamplingSettings
 from tasks.label import labelling_of, offer_batch, pull_batch
 from tasks.opinions import keep_opinions, opinions_of
 from tasks.people import add_gold
-from tasks.quality import quality
+from tasks.quality import DISPUTED, Quality, quality, save_view
 from tasks.turn import save_turn
+from tests.adapters.review_yard import CLASSES, yard
 from tests.conftest import edgeloop
-from tests.tasks.stages import NOON, a_batch, a_project, box, label
+from tests.tasks.stages import NOON, a_batch, a_project, a_sample, box, label, put_images, seen
 
 SHOWN = box("car", 10, 10)  # what the model saw, and people begin with
 
@@ -34,6 +40,19 @@ def offered(project, count=12, **fields):
     batch = a_batch(project, range(count), **fields)
     offer_batch.fn(project, batch.batch_id, {})
     return batch
+
+
+def a_release(number, thresholds):
+    return Release(
+        group="all",
+        number=number,
+        created_at=NOON,
+        model_version=STUB,
+        class_names=("car", "truck"),
+        settings=SamplingSettings(enabled=False),
+        thresholds=thresholds,
+        reason="of a test",
+    )
 
 
 def of(found, name):
@@ -60,10 +79,70 @@ def test_corrections_are_told_by_kind_person_and_strategy(project):
     done = eve.corrections
     assert (done.shown, done.added, done.removed, done.moved, done.renamed) == (3, 1, 1, 1, 1)
     assert of(found, "ann").corrections.total == 0
-    assert found.by_strategy["random"].total == 4
-    assert found.images_by_strategy == {"random": 4}
+    assert (found.by_strategy["random"].images, found.by_strategy["random"].corrections.total) == (4, 4)
     assert found.pairs == ()
+    assert found.disputed == ()
     assert of(found, "eve").gold is None
+
+
+def test_corrections_are_told_by_the_band_of_the_image_at_the_thresholds_that_its_device_had(project):
+    """A release whose threshold lies below a detection has nothing in doubt; without a release 0.5 is it."""
+    for number, threshold in ((1, 0.5), (2, 0.2)):
+        Central(project).bucket.create_record(layout.release("all", number), a_release(number, {"truck": threshold}))
+    samples = [
+        a_sample(0, settings_version="all/1"),
+        a_sample(1, settings_version="all/2"),
+        a_sample(2, settings_version="all/9"),
+        a_sample(3, settings_version="all/1", detections=(seen("car", 0.9), seen("truck", 0.12))),
+    ]
+    put_images(project, samples, range(4))
+    batch = offered(project, 0, samples=tuple(samples), unseeded=())
+    said = [label(one, SHOWN, box("truck", 40, 0)) for one in batch.samples]
+    Central(project).store_labels(batch, said)
+    found = quality(project, labelling_of(project), ["today"])
+    assert {name: (one.images, one.corrections.added) for name, one in found.by_band.items()} == {
+        "0.1 to 0.2": (1, 1), "0.3 to 0.5": (2, 2), NOTHING_IN_DOUBT: (1, 1)
+    }  # fmt: skip
+    assert list(found.by_band)[-1] == NOTHING_IN_DOUBT
+    assert sum(one.images for one in found.by_band.values()) == found.by_strategy["random"].images
+    lines = lines_of(found)
+    assert [line.split()[0] for line in lines if line.startswith(("band", "0.1", "0.3", "nothing"))] == [
+        *("band", "0.1", "0.3", "nothing")
+    ]
+
+
+def test_images_that_people_label_unlike_one_another_are_listed_the_least_alike_first(project):
+    """Mean F1 over all pairs of people: below 0.8 it is disputed; who agrees, and who labels alone, is not."""
+    batch = offered(project, 4)
+    one, two, three, four = batch.samples
+    said = [label(two, SHOWN), label(three, SHOWN), label(four, SHOWN)]
+    said += [label(two, box("car", 36, 20), annotator="eve"), label(three, SHOWN, annotator="eve")]
+    said += [label(three, SHOWN, box("truck", 40, 0), annotator="kim")]
+    said += [label(one, SHOWN), label(one, SHOWN, box("car", 36, 20), box("truck", 1, 20), annotator="zoe")]
+    keep_opinions(Central(project), "today", said)
+    found = quality(project, labelling_of(project), ["today"])
+    assert [(d.sample_id, d.f1, d.annotators) for d in found.disputed] == [
+        (two.sample_id, 0.0, ("ann", "eve")),
+        (one.sample_id, 0.5, ("ann", "zoe")),
+        (three.sample_id, pytest.approx((1 + 2 / 3 + 2 / 3) / 3), ("ann", "eve", "kim")),
+    ]
+    assert any(line.startswith(f"{two.sample_id}  0.00  ann, eve") for line in lines_of(found))
+
+
+@pytest.mark.slow
+def test_disputed_images_are_a_view_of_the_app(tmp_path, database):
+    """In their order, under a link; before the App has the project's dataset it is told where that comes from."""
+    import fiftyone as fo
+
+    project = a_project(tmp_path, project="disputes")
+    items, _, _ = yard(tmp_path, 4)
+    found = Quality((), disputed=tuple(Disputed(items[n].sample.sample_id, 0.1 * n, ("a", "b")) for n in (3, 1)))
+    with pytest.raises(ReviewUnavailable, match="no dataset 'disputes'"):
+        save_view(project, found)
+    review.sync_dataset("disputes", items, CLASSES)
+    assert save_view(project, found) == "/datasets/disputes?view=low-agreement"
+    view = fo.load_dataset("disputes").load_saved_view(DISPUTED)
+    assert view.values("sample_id") == [one.sample_id for one in found.disputed]
 
 
 def test_people_are_held_against_gold_and_each_other_and_who_differs_is_named(project):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,10 @@ def band_of(detections: Sequence[Detection], thresholds: Thresholds, edges: Sequ
     ]
     if not doubtful:
         return NOTHING_IN_DOUBT
-    number = int(np.searchsorted(np.asarray(edges), max(doubtful), side="right"))
-    if number == 0:
-        return f"below {edges[0]:g}"
-    return f"{edges[number - 1]:g} to {edges[number]:g}" if number < len(edges) else f"{edges[-1]:g} and up"
+    return band_names(edges)[int(np.searchsorted(np.asarray(edges), max(doubtful), side="right"))]
+
+
+def band_names(edges: Sequence[float] = MISS_BINS) -> list[str]:
+    """Of all bands, the least confident first, and of images without any doubt."""
+    between = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+    return [f"below {edges[0]:g}", *between, f"{edges[-1]:g} and up", NOTHING_IN_DOUBT]

@@ -63,6 +63,15 @@ class Agreement:
         return f"{self.f1:.2f} ({self.interval[0]:.2f} to {self.interval[1]:.2f})"
 
 
+@dataclass(frozen=True, slots=True)
+class Disputed:
+    """An image that people labelled unlike one another. f1: the mean over all pairs of them."""
+
+    sample_id: str
+    f1: float
+    annotators: tuple[str, ...]
+
+
 def f1_of(agreed: float, boxes: float) -> float:
     """boxes: of both together."""
     return 2 * agreed / boxes if boxes else 1.0
@@ -159,6 +168,24 @@ def between_people(labels: Iterable[Label]) -> dict[tuple[str, str], list[Pair]]
         for one, other in combinations(sorted(by_image[sample_id]), 2):
             found.setdefault((one, other), []).append(pair_of(by_image[sample_id][one], by_image[sample_id][other]))
     return found
+
+
+def disputed(between: Mapping[tuple[str, str], Sequence[Pair]], least: float) -> list[Disputed]:
+    """Images that people labelled unlike one another, the least alike first: their mean F1 is below `least`.
+
+    between: as of `between_people`.
+    """
+    of: dict[str, list[Pair]] = {}
+    who: dict[str, set[str]] = {}
+    for names, pairs in between.items():
+        for pair in pairs:
+            of.setdefault(pair.sample_id, []).append(pair)
+            who.setdefault(pair.sample_id, set()).update(names)
+    found = [
+        Disputed(sample_id, sum(pair.f1 for pair in pairs) / len(pairs), tuple(sorted(who[sample_id])))
+        for sample_id, pairs in of.items()
+    ]
+    return sorted((one for one in found if one.f1 < least), key=lambda one: (one.f1, one.sample_id))
 
 
 def is_word_of_a_person(label: Label) -> bool:
